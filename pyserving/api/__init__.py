@@ -1,0 +1,1 @@
+"""One request, whatever wire it came by: predict, status, metadata."""

@@ -1,0 +1,55 @@
+"""What a transport hands to the api and gets back: plain values, so that neither knows the other."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+
+class HttpRequest:
+    """A whole HTTP request: headers and body were read, decoded (chunked, gzip) and checked for size."""
+
+    __slots__ = ("body", "headers", "method", "target")
+
+    def __init__(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> None:
+        self.method = method
+        """As sent: ``GET``, ``POST``."""
+        self.target = target
+        """As sent, percent-encoding and query included."""
+        self.headers = headers
+        """By lower-case name; the values of a repeated header are joined with commas."""
+        self.body = body
+
+
+class HttpResponse:
+    """A whole answer; the transport adds Date, Content-Length and Connection."""
+
+    __slots__ = ("body", "content_type", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes,
+        content_type: str = "application/json",
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.headers = headers
+
+
+HttpHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+"""Answers every request, errors included. An exception that escapes is a bug: the transport answers 500."""
+
+
+class RpcContext:
+    """What a method may want to know of a call besides its message."""
+
+    __slots__ = ("deadline", "metadata")
+
+    def __init__(self, deadline: float | None, metadata: Sequence[tuple[str, str]] = ()) -> None:
+        self.deadline = deadline
+        """On the clock of ``time.monotonic``; None where the client set none."""
+        self.metadata = metadata
+
+
+RpcHandler = Callable[[bytes, RpcContext], Awaitable[bytes]]
+"""One unary method: request message in, response message out. Raises ServingError for any other status."""

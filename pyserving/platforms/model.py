@@ -1,0 +1,67 @@
+"""What every platform's servable looks like from above: named signatures over tensors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from pyserving.platforms.dtypes import DType
+from pyserving.protos.messages import SignatureDef
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a signature."""
+
+    name: str
+    """The alias that clients use."""
+    tensor_name: str
+    """The engine's own name, such as ``serving_default_x:0``."""
+    dtype: DType
+    shape: tuple[int | None, ...] | None
+    """None where the rank is unknown; None in it where that dimension is."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signature:
+    """A named function of a model, with named and typed inputs and outputs."""
+
+    name: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    method_name: str = ""
+    defaults: Mapping[str, Array] = field(default_factory=dict)
+    """Values of inputs that a request may leave out."""
+
+
+class Model(Protocol):
+    """A servable that computes signatures. All methods may be called from any thread, several at once."""
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]: ...
+
+    @property
+    def signature_defs(self) -> Mapping[str, SignatureDef]:
+        """The signatures as GetModelMetadata shows them."""
+        ...
+
+    def run(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        *,
+        timeout: float | None = None,
+        inline: bool = False,
+    ) -> list[Array]:
+        """Computes the named outputs, in that order.
+
+        ``inputs`` holds exactly the inputs of the signature, C-contiguous, strings as object arrays of
+        bytes; the model does not keep or change them. The arrays returned own their memory.
+        ``timeout`` is in seconds. ``inline`` promises that the run is short: it is done on the calling
+        thread, without a time-out. Raises ServingError.
+        """
+        ...
