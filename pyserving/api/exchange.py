@@ -1,6 +1,7 @@
 """What a transport hands to the api and gets back: plain values, so that neither knows the other."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 
 class HttpRequest:
@@ -36,7 +37,7 @@ class HttpResponse:
         self.headers = headers
 
 
-HttpHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+HttpHandler = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
 """Answers every request, errors included. An exception that escapes is a bug: the transport answers 500."""
 
 
@@ -51,5 +52,5 @@ class RpcContext:
         self.metadata = metadata
 
 
-RpcHandler = Callable[[bytes, RpcContext], Awaitable[bytes]]
+RpcHandler = Callable[[bytes, RpcContext], Coroutine[Any, Any, bytes]]
 """One unary method: request message in, response message out. Raises ServingError for any other status."""
