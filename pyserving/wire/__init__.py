@@ -1,0 +1,1 @@
+"""Bytes on a wire to and from numpy arrays: TensorProto, JSON."""

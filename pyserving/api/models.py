@@ -1,0 +1,40 @@
+"""From the ModelSpec of a request to a handle on the version that answers it."""
+
+from dataclasses import dataclass
+
+from pyserving.core.errors import invalid_argument
+from pyserving.core.handle import ServableHandle
+from pyserving.core.labels import VersionLabels
+from pyserving.core.manager import Manager
+from pyserving.platforms.model import Model
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Which version of which model: by number, by label, or the latest."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+
+class Models:
+    """The models that requests can ask for."""
+
+    def __init__(self, manager: Manager, labels: VersionLabels) -> None:
+        self._manager = manager
+        self._labels = labels
+
+    def acquire(self, spec: ModelSpec) -> ServableHandle[Model]:
+        """A handle, to be released by the caller. Raises NOT_FOUND; INVALID_ARGUMENT for an unknown label."""
+        if not spec.name:
+            raise invalid_argument("ModelSpec has no name specified.")
+        return self._manager.acquire(spec.name, self.version(spec))
+
+    def version(self, spec: ModelSpec) -> int | None:
+        """The version number that ``spec`` names, None for the latest. Raises INVALID_ARGUMENT."""
+        if spec.label is not None:
+            return self._labels.resolve(spec.name, spec.label)
+        return spec.version

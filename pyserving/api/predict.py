@@ -1,0 +1,73 @@
+"""Predict: named tensors in, named tensors out."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from pyserving.api.models import DEFAULT_SIGNATURE
+from pyserving.batching.executor import EngineExecutor
+from pyserving.core.errors import Code, ServingError, invalid_argument
+from pyserving.core.handle import ServableHandle
+from pyserving.platforms.model import Array, Model, Signature
+
+
+def find_signature(model: Model, name: str) -> Signature:
+    """The signature ``name``, or the default one where it is empty. Raises FAILED_PRECONDITION."""
+    try:
+        return model.signatures[name or DEFAULT_SIGNATURE]
+    except KeyError:
+        raise ServingError(
+            Code.FAILED_PRECONDITION, f'Serving signature key "{name or DEFAULT_SIGNATURE}" not found.'
+        ) from None
+
+
+def check_input_names(signature: Signature, given: Collection[str]) -> None:
+    """Raises INVALID_ARGUMENT unless every input was given or has a default value.
+
+    Rules and texts are the real server's: as long as the counts fit, a name too many is passed over.
+    """
+    wanted = signature.inputs
+    if len(given) > len(wanted) or (len(given) < len(wanted) and not signature.defaults):
+        raise invalid_argument(
+            f"input size does not match signature: {len(given)}!={len(wanted)} len({_set(given)}) != "
+            f"len({_set(wanted)}). Sent extra: {_set(set(given) - set(wanted))}. "
+            f"Missing but required: {_set(set(wanted) - set(given))}."
+        )
+    for name in sorted(wanted):
+        if name not in given and name not in signature.defaults:
+            raise invalid_argument(
+                f"Signature input alias: {name}(feed name: {wanted[name].tensor_name}) not found in request and no "
+                f"default value provided. Inputs expected to be in the request {_set(given)}, or default input alias "
+                f"set: {','.join(sorted(signature.defaults))}"
+            )
+
+
+def select_outputs(signature: Signature, output_filter: Sequence[str]) -> Sequence[str]:
+    """The outputs to compute: those asked for, else all. Raises INVALID_ARGUMENT."""
+    if not output_filter:
+        return tuple(signature.outputs)
+    for position, name in enumerate(output_filter):
+        if name not in signature.outputs:
+            raise invalid_argument(
+                f"output tensor alias not found in signature: {name} Outputs expected to be in the set "
+                f"{_set(signature.outputs)}."
+            )
+        if name in output_filter[:position]:
+            raise invalid_argument(f"duplicate output tensor alias: {name}")
+    return tuple(output_filter)
+
+
+async def predict(
+    executor: EngineExecutor,
+    handle: ServableHandle[Model],
+    signature: Signature,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[str],
+    deadline: float | None,
+) -> dict[str, Array]:
+    """Computes ``outputs``. ``inputs`` were checked with check_input_names(); defaults are filled in here."""
+    if len(inputs) != len(signature.inputs):
+        inputs = {**signature.defaults, **inputs}
+    return dict(zip(outputs, await executor.run(handle, signature, inputs, outputs, deadline), strict=True))
+
+
+def _set(names: Collection[str]) -> str:
+    return "{" + ",".join(sorted(names)) + "}"

@@ -1,0 +1,183 @@
+"""The REST interface: paths and JSON bodies of ``/v1/models/...``."""
+
+import logging
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+import orjson
+from google.protobuf.json_format import MessageToDict
+
+from pyserving.api.exchange import HttpRequest, HttpResponse
+from pyserving.api.models import DEFAULT_SIGNATURE, Models, ModelSpec
+from pyserving.api.predict import predict
+from pyserving.api.status import StatusApi
+from pyserving.batching.executor import EngineExecutor
+from pyserving.core.errors import Code, ServingError, invalid_argument
+from pyserving.platforms.model import Model, Signature
+from pyserving.wire.json_request import parse_predict
+from pyserving.wire.json_writer import write_error, write_predict
+
+logger = logging.getLogger("pyserving.api")
+
+HTTP_STATUS: Mapping[Code, int] = {
+    Code.OK: 200,
+    Code.CANCELLED: 499,
+    Code.UNKNOWN: 500,
+    Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.PERMISSION_DENIED: 403,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.FAILED_PRECONDITION: 400,
+    Code.ABORTED: 409,
+    Code.OUT_OF_RANGE: 400,
+    Code.UNIMPLEMENTED: 501,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+    Code.DATA_LOSS: 500,
+    Code.UNAUTHENTICATED: 401,
+}
+
+# The fixed parts of a path match in any case. The verb does too, as in the real server, but only a lower-case
+# one is then known.
+_VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_INFERENCE = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<verb>classify|regress|predict)", re.I | re.A)
+_RESOURCE = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<resource>metadata))?", re.I | re.A)
+_BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
+
+_MAX_CACHED_ROUTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a method and a path ask for."""
+
+    action: str
+    """``predict``, ``classify``, ``regress``, ``status`` or ``metadata``."""
+    spec: ModelSpec
+
+
+class RestApi:
+    """Answers the requests of the REST interface; ``handle`` is an HttpHandler."""
+
+    def __init__(self, models: Models, status: StatusApi, executor: EngineExecutor, *, timeout: float) -> None:
+        """``timeout``: the most that a request may take, in seconds."""
+        self._models = models
+        self._status = status
+        self._executor = executor
+        self._timeout = timeout
+        self._routes: dict[tuple[str, str], Route] = {}
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        try:
+            route = self._routes.get((request.method, request.target)) or self._route(request)
+            if route.action == "predict":
+                return HttpResponse(200, await self._predict(route.spec, request.body))
+            if route.action == "status":
+                return HttpResponse(200, self._status_body(route.spec))
+            if route.action == "metadata":
+                return HttpResponse(200, self._metadata_body(route.spec))
+            raise ServingError(Code.UNIMPLEMENTED, f"{route.action} is not there yet; use predict")
+        except ServingError as error:
+            return HttpResponse(HTTP_STATUS[error.code], write_error(error.message))
+
+    def _route(self, request: HttpRequest) -> Route:
+        route = find_route(request.method, request.target)
+        if len(self._routes) < _MAX_CACHED_ROUTES:
+            self._routes[request.method, request.target] = route
+        return route
+
+    async def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
+        deadline = time.monotonic() + self._timeout
+        parsed = parse_predict(body)
+        with self._models.acquire(spec) as handle:
+            signature = _find_signature(handle.servable, parsed.signature_name)
+            inputs, row = parsed.tensors(signature.inputs)
+            results = await predict(
+                self._executor, handle, signature, inputs, tuple(signature.outputs), deadline
+            )
+            return write_predict(results, row)
+
+    def _status_body(self, spec: ModelSpec) -> bytes:
+        return orjson.dumps(
+            {
+                "model_version_status": [
+                    {
+                        "version": str(state.id.version),
+                        "state": state.state.name,
+                        "status": {
+                            "error_code": state.error.code.name if state.error else "OK",
+                            "error_message": state.error.message if state.error else "",
+                        },
+                    }
+                    for state in self._status.states(spec)
+                ]
+            }
+        )
+
+    def _metadata_body(self, spec: ModelSpec) -> bytes:
+        with self._models.acquire(spec) as handle:
+            signatures = {
+                name: MessageToDict(
+                    definition,
+                    preserving_proto_field_name=True,
+                    always_print_fields_with_no_presence=True,
+                )
+                for name, definition in handle.servable.signature_defs.items()
+            }
+            return orjson.dumps(
+                {
+                    "model_spec": {"name": handle.id.name, "signature_name": "", "version": str(handle.id.version)},
+                    "metadata": {"signature_def": {"signature_def": signatures}},
+                }
+            )
+
+
+def find_route(method: str, target: str) -> Route:
+    """The route of a request. Raises NOT_FOUND outside of ``/v1/``, else INVALID_ARGUMENT."""
+    if target[:4].lower() != "/v1/":
+        raise ServingError(Code.NOT_FOUND, f"nothing is served at {target}; models are at /v1/models/NAME")
+    if _BAD_ESCAPE.search(target):
+        raise invalid_argument(f"the path holds a % that no two hexadecimal digits follow: {target}")
+    if method == "POST":
+        match = _INFERENCE.fullmatch(target)
+        if match and match["verb"].islower():
+            return Route(match["verb"], _spec(match))
+    elif method == "GET":
+        match = _RESOURCE.fullmatch(target)
+        if match:
+            return Route("metadata" if match["resource"] == "metadata" else "status", _spec(match))
+    raise invalid_argument(f"Malformed request: {method} {target}")
+
+
+def _spec(match: re.Match[str]) -> ModelSpec:
+    if match["name"] is None:
+        raise invalid_argument("Missing model name in request.")
+    version = None
+    if match["version"] is not None:
+        version = int(match["version"]) if len(match["version"]) < 64 else 1 << 64
+        if version >= 1 << 63:
+            raise invalid_argument(f"Failed to convert version: {match['version']} to numeric.")
+    label = match["label"]
+    return ModelSpec(_unquote(match["name"]), version, None if label is None else _unquote(label))
+
+
+def _unquote(text: str) -> str:
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        raise invalid_argument(f"{text} in the path is not percent-encoded UTF-8") from None
+
+
+def _find_signature(model: Model, name: str) -> Signature:
+    """As api.predict.find_signature, with the code and the text that REST has for it."""
+    signature = model.signatures.get(name or DEFAULT_SIGNATURE)
+    if signature is None:
+        raise invalid_argument(f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def')
+    if not signature.inputs:
+        raise invalid_argument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
+    return signature
