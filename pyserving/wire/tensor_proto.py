@@ -106,6 +106,8 @@ def _shape(proto: TensorProto, name: str) -> tuple[int, ...]:
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if any(size < 0 for size in shape):
         raise _malformed(name, f"a negative size in its shape {list(shape)}")
+    if prod(size for size in shape if size) >= 1 << 62:
+        raise ServingError(Code.RESOURCE_EXHAUSTED, f"input {name}: no memory holds a tensor of shape {list(shape)}")
     if len(shape) > 64:  # what numpy can hold; TensorFlow's own limit is 254
         raise _malformed(name, f"{len(shape)} dimensions, of which 64 are possible")
     return shape
@@ -149,11 +151,12 @@ def _repeat_last(flat: Array, count: int, name: str) -> Array:
 
 
 def _string_array(values: Sequence[bytes], shape: tuple[int, ...], count: int, name: str) -> Array:
-    array = np.empty(count, object)
     if len(values) >= count:
+        array = np.empty(count, object)
         array[:] = values[:count]
     else:
         _check_growth(count * 64, name)  # about what an object and its TF_TString take
+        array = np.empty(count, object)
         array[: len(values)] = values
         array[len(values) :] = values[-1] if values else b""
     return array.reshape(shape)
