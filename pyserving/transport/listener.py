@@ -1,0 +1,274 @@
+"""Listening sockets, TCP and UNIX, and the connections accepted on them: accept, drain, stop."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import stat
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from pyserving.core.errors import Code, ServingError
+
+BACKLOG = 1024
+"""Connections the kernel may hold that were not accepted yet (Linux caps it at net.core.somaxconn)."""
+
+
+class Connection(asyncio.Protocol):
+    """One accepted connection. It adds itself to its Connections once made and removes itself once lost."""
+
+    def drain(self) -> None:
+        """Take no new request; close once the ones in flight are answered: at once if there is none."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Close without waiting for anything; requests in flight are cancelled."""
+        raise NotImplementedError
+
+
+class Connections:
+    """The live connections of one listener."""
+
+    __slots__ = ("_draining", "_empty", "_live")
+
+    def __init__(self) -> None:
+        self._live: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._draining = False
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(tuple(self._live))
+
+    def add(self, connection: Connection) -> None:
+        """Called by ``connection_made``. A connection that was accepted just before a drain is drained, too."""
+        self._live.add(connection)
+        self._empty.clear()
+        if self._draining:
+            connection.drain()
+
+    def remove(self, connection: Connection) -> None:
+        """Called by ``connection_lost``."""
+        self._live.discard(connection)
+        if not self._live:
+            self._empty.set()
+
+    def drain(self) -> None:
+        self._draining = True
+        for connection in self:
+            connection.drain()
+
+    def abort(self) -> None:
+        for connection in self:
+            connection.abort()
+
+    async def wait_until_none(self) -> None:
+        await self._empty.wait()
+
+
+class Listener:
+    """Accepts connections on listening sockets and runs a protocol on each.
+
+    ``remove_files`` is False in a worker process, where the supervisor that opened the sockets removes the files of
+    UNIX sockets. To be made and used inside a running event loop.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        new_connection: Callable[[Connections], Connection],
+        *,
+        tls: ssl.SSLContext | None = None,
+        backlog: int = BACKLOG,
+        remove_files: bool = True,
+    ) -> None:
+        self.connections = Connections()
+        self.addresses = tuple(address_of(listening) for listening in sockets)
+        """Where clients find it: ``127.0.0.1:8501``, ``[::1]:8501``, ``unix:/run/serving.sock``."""
+        self._sockets = tuple(sockets)
+        self._new_connection = new_connection
+        self._tls = tls
+        self._backlog = backlog
+        self._files = [path for path in map(_path_of, sockets) if path is not None] if remove_files else []
+        self._servers: list[asyncio.AbstractServer] = []
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        for listening in self._sockets:
+            if _is_unix(listening):
+                self._servers.append(
+                    await loop.create_unix_server(
+                        self._make,
+                        sock=listening,
+                        ssl=self._tls,
+                        backlog=self._backlog,
+                        **_LEAVE_FILE,
+                    )
+                )
+            else:
+                self._servers.append(
+                    await loop.create_server(self._make, sock=listening, ssl=self._tls, backlog=self._backlog)
+                )
+
+    def stop_accepting(self) -> None:
+        """Closes the listening sockets; connections live on. Nothing happens the second time."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for path in self._files:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        self._files.clear()
+
+    async def stop(self, grace: float) -> int:
+        """Stops accepting, drains the connections, and after ``grace`` seconds aborts those that are left.
+
+        Returns how many had to be aborted.
+        """
+        self.stop_accepting()
+        self.connections.drain()
+        try:
+            async with asyncio.timeout(grace):
+                await self.connections.wait_until_none()
+        except TimeoutError:
+            left = len(self.connections)
+            self.connections.abort()
+            await self.connections.wait_until_none()
+            return left
+        return 0
+
+    def _make(self) -> Connection:
+        return self._new_connection(self.connections)
+
+
+def open_tcp(host: str, port: int, backlog: int = BACKLOG) -> list[socket.socket]:
+    """Listening sockets for every address that ``host`` names; an empty host is every address of this machine.
+
+    Port 0 takes a free port, the same for all of them: ``port_of`` tells which. Raises ServingError that names address
+    and port: ALREADY_EXISTS when it is in use, PERMISSION_DENIED, INVALID_ARGUMENT for a host that is none of ours.
+    """
+    if not 0 <= port <= 65535:
+        raise ServingError(Code.INVALID_ARGUMENT, f"Expected a port from 0 to 65535, got {port}")
+    if not host:
+        # One socket for both families, so that IPv4 and IPv6 can never end up at different servers.
+        dual = socket.has_dualstack_ipv6()
+        addresses = [(socket.AF_INET6, "::")] if dual else [(socket.AF_INET, "0.0.0.0")]
+    else:
+        dual = False
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except OSError as error:
+            raise ServingError(Code.INVALID_ARGUMENT, f"Cannot listen on {host!r}: {error.strerror}") from error
+        addresses = list(dict.fromkeys((family, str(sockaddr[0])) for family, _, _, _, sockaddr in found))
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in addresses:
+            try:
+                sockets.append(_listen_tcp(family, address, port, backlog, dual))
+            except OSError as error:
+                # "localhost" names ::1 even where a container has no IPv6.
+                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and len(addresses) > 1:
+                    continue
+                raise _cannot_listen(_join(address, port), error) from error
+            port = port_of(sockets[0])
+        if not sockets:
+            raise ServingError(Code.INVALID_ARGUMENT, f"Cannot listen on {host!r}: it is no address of this machine")
+    except ServingError:
+        for opened in sockets:
+            opened.close()
+        raise
+    return sockets
+
+
+def open_unix(path: str, backlog: int = BACKLOG) -> socket.socket:
+    """A listening UNIX socket. The file of a server that is gone is replaced.
+
+    Raises ServingError: ALREADY_EXISTS where a server answers at ``path`` or the file is no socket.
+    """
+    try:
+        _remove_stale(path)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listening.bind(path)
+            listening.listen(backlog)
+        except BaseException:
+            listening.close()
+            raise
+    except OSError as error:
+        raise _cannot_listen(f"unix:{path}", error) from error
+    return listening
+
+
+def port_of(listening: socket.socket) -> int:
+    """The TCP port a socket is bound to."""
+    return int(listening.getsockname()[1])
+
+
+def address_of(listening: socket.socket) -> str:
+    if _is_unix(listening):
+        return f"unix:{listening.getsockname()}"
+    host, port = listening.getsockname()[:2]
+    return _join(host, port)
+
+
+# Python 3.13 removes the file when one server on it closes; other workers may still accept on it.
+_LEAVE_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_unix(listening: socket.socket) -> bool:
+    return hasattr(socket, "AF_UNIX") and listening.family == socket.AF_UNIX
+
+
+def _path_of(listening: socket.socket) -> str | None:
+    return listening.getsockname() if _is_unix(listening) else None
+
+
+def _listen_tcp(family: int, address: str, port: int, backlog: int, dual: bool) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # on Windows the option lets two servers share a port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
+        listening.bind((address, port))
+        listening.listen(backlog)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ServingError(Code.ALREADY_EXISTS, f"Cannot listen on unix:{path}: a file that is no socket is there")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        else:
+            raise ServingError(Code.ALREADY_EXISTS, f"Cannot listen on unix:{path}: another server listens there")
+
+
+def _cannot_listen(address: str, error: OSError) -> ServingError:
+    if error.errno == errno.EADDRINUSE:
+        return ServingError(Code.ALREADY_EXISTS, f"Cannot listen on {address}: the address is already in use")
+    code = {
+        errno.EACCES: Code.PERMISSION_DENIED,
+        errno.EPERM: Code.PERMISSION_DENIED,
+        errno.ENOENT: Code.NOT_FOUND,
+    }.get(error.errno or 0, Code.INVALID_ARGUMENT)
+    return ServingError(code, f"Cannot listen on {address}: {error.strerror or error}")
