@@ -1,0 +1,1 @@
+"""Says which versions there should be: model config files, base paths, version policies."""

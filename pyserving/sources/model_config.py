@@ -1,0 +1,140 @@
+"""The models to serve: ``ModelServerConfig``, checked as TensorFlow Serving checks it."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pyserving.core.errors import invalid_argument
+from pyserving.protos import messages
+from pyserving.sources.base_path import is_absolute
+from pyserving.sources.text_proto import read_text_proto
+from pyserving.sources.version_policy import All, Latest, Specific, VersionPolicy
+
+logger = logging.getLogger("pyserving.sources")
+
+TENSORFLOW_PLATFORM = "tensorflow"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One model to serve."""
+
+    name: str
+    base_path: str
+    platform: str = TENSORFLOW_PLATFORM
+    version_policy: VersionPolicy = field(default_factory=Latest)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Version by label."""
+    logging_config: messages.LoggingConfig | None = None
+
+
+def single_model(name: str, base_path: str) -> list[ModelConfig]:
+    """The config of a server that serves one TensorFlow model.
+
+    Raises ServingError if the base path is relative.
+    """
+    _check_base_path(name, base_path)
+    return [ModelConfig(name, base_path)]
+
+
+def read_model_config_file(
+    path: str,
+    *,
+    running: Sequence[ModelConfig] = (),
+    platforms: Collection[str] = (TENSORFLOW_PLATFORM,),
+) -> list[ModelConfig] | None:
+    """The models listed in a file (``ModelServerConfig``, text format); see ``models_from_config``."""
+    config = read_text_proto(path, messages.ModelServerConfig)
+    return models_from_config(config, running=running, platforms=platforms)
+
+
+def models_from_config(
+    config: messages.ModelServerConfig,
+    *,
+    running: Sequence[ModelConfig] = (),
+    platforms: Collection[str] = (TENSORFLOW_PLATFORM,),
+) -> list[ModelConfig] | None:
+    """The models that a config lists; None if it sets neither kind of config, which means: change nothing.
+
+    ``running`` is the config it is to replace, ``platforms`` those that can be served. Raises ServingError
+    (INVALID_ARGUMENT), whole config or nothing: a name listed twice, a relative base path, a platform that is missing,
+    given twice, unsupported, or not that of the running model. Whether labels point to available versions is not
+    checked here.
+    """
+    kind = config.WhichOneof("config")
+    if kind is None:
+        return None
+    if kind != "model_config_list":
+        raise invalid_argument(
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+            "Only ModelConfigList is currently supported"
+        )
+    entries = config.model_config_list.config
+    names: set[str] = set()
+    for entry in entries:
+        if entry.name in names:
+            raise invalid_argument(f"Illegal to list model {entry.name} multiple times in config list")
+        names.add(entry.name)
+    for entry in entries:
+        _check_base_path(entry.name, entry.base_path)
+    running_platforms = {model.name: model.platform for model in running}
+    for entry in entries:
+        if entry.name in running_platforms:
+            old, new = running_platforms[entry.name], _platform(entry)
+            if new != old:
+                raise invalid_argument(
+                    f"Illegal to change a model's platform. For model {entry.name} platform was {old} "
+                    f"and new platform requested is {new}"
+                )
+    models = [_model(entry) for entry in entries]
+    for entry in entries:
+        if entry.model_type:
+            logger.warning("Model %s: model_type is deprecated, prefer model_platform", entry.name)
+    for model in models:
+        if model.platform not in platforms:
+            raise invalid_argument(f"Model {model.name} requests unsupported platform {model.platform}")
+    return models
+
+
+def _check_base_path(name: str, base_path: str) -> None:
+    if not is_absolute(base_path):
+        raise invalid_argument(f"Expected model {name} to have an absolute path or URI; got base_path()={base_path}")
+
+
+def _platform(entry: messages.ModelConfig) -> str:
+    if not entry.model_type:
+        if not entry.model_platform:
+            raise invalid_argument(
+                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+                f"ModelServerConfig::model_platform, model name is {entry.name}"
+            )
+        return entry.model_platform
+    if entry.model_platform:
+        raise invalid_argument(
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+            f"ModelServerConfig::model_platform, model name is {entry.name}"
+        )
+    if entry.model_type != messages.ModelType.Value("TENSORFLOW"):
+        raise invalid_argument(f"ModelServerConfig::model_type choice {entry.model_type} not supported.")
+    return TENSORFLOW_PLATFORM
+
+
+def _model(entry: messages.ModelConfig) -> ModelConfig:
+    return ModelConfig(
+        name=entry.name,
+        base_path=entry.base_path,
+        platform=_platform(entry),
+        version_policy=_version_policy(entry.model_version_policy),
+        labels=dict(entry.version_labels),
+        logging_config=entry.logging_config if entry.HasField("logging_config") else None,
+    )
+
+
+def _version_policy(policy: messages.FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> VersionPolicy:
+    match policy.WhichOneof("policy_choice"):
+        case "all":
+            return All()
+        case "specific":
+            return Specific(frozenset(policy.specific.versions))
+        case _:
+            return Latest(max(policy.latest.num_versions, 1))
