@@ -97,9 +97,7 @@ class RestApi:
         with self._models.acquire(spec) as handle:
             signature = _find_signature(handle.servable, parsed.signature_name)
             inputs, row = parsed.tensors(signature.inputs)
-            results = await predict(
-                self._executor, handle, signature, inputs, tuple(signature.outputs), deadline
-            )
+            results = await predict(self._executor, handle, signature, inputs, tuple(signature.outputs), deadline)
             return write_predict(results, row)
 
     def _status_body(self, spec: ModelSpec) -> bytes:

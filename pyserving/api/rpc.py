@@ -1,4 +1,4 @@
-"""The gRPC interface: PredictionService and ModelService as methods over serialized messages."""
+"""The gRPC interface: PredictionService and ModelService, methods from serialized message to serialized message."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -6,7 +6,8 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from pyserving.api.exchange import RpcContext, RpcHandler
-from pyserving.api.models import Models, ModelSpec
+from pyserving.api.inference import Classes, Task, classify, multi_inference, regress, serialized_examples
+from pyserving.api.models import DEFAULT_SIGNATURE, Models, ModelSpec
 from pyserving.api.predict import check_input_names, find_signature, predict, select_outputs
 from pyserving.api.status import StatusApi
 from pyserving.batching.executor import EngineExecutor
@@ -17,6 +18,14 @@ from pyserving.protos import messages
 from pyserving.wire.tensor_proto import read_tensor, varint, write_tensor
 
 M = TypeVar("M", bound=Message)
+
+WithModelSpec = (
+    messages.PredictRequest
+    | messages.ClassificationRequest
+    | messages.RegressionRequest
+    | messages.GetModelStatusRequest
+    | messages.GetModelMetadataRequest
+)
 
 _PREDICTION = "/tensorflow.serving.PredictionService/"
 _MODEL = "/tensorflow.serving.ModelService/"
@@ -40,6 +49,9 @@ class RpcApi:
         """By full name, as in the path of a call."""
         return {
             _PREDICTION + "Predict": self._predict,
+            _PREDICTION + "Classify": self._classify,
+            _PREDICTION + "Regress": self._regress,
+            _PREDICTION + "MultiInference": self._multi_inference,
             _PREDICTION + "GetModelMetadata": self._get_model_metadata,
             _MODEL + "GetModelStatus": self._get_model_status,
         }
@@ -70,13 +82,55 @@ class RpcApi:
         """The field ``model_spec`` of PredictResponse, which says who answered."""
         cached = self._spec_fields.get((servable, signature_name))
         if cached is None:
-            spec = messages.ModelSpec(name=servable.name, signature_name=signature_name)
-            spec.version.value = servable.version
+            spec = _effective_spec(servable, signature_name)
             cached = messages.PredictResponse(model_spec=spec).SerializeToString()
             if len(self._spec_fields) >= _MAX_CACHED_SPECS:  # versions come and go: start over
                 self._spec_fields.clear()
             self._spec_fields[servable, signature_name] = cached
         return cached
+
+    async def _classify(self, data: bytes, context: RpcContext) -> bytes:
+        request = _parse(messages.ClassificationRequest, data)
+        with self._models.acquire(_model_spec(request)) as handle:
+            name = request.model_spec.signature_name
+            examples = _examples(request.input)
+            classes = await classify(self._executor, handle, name, examples, context.deadline)
+            response = messages.ClassificationResponse(model_spec=_effective_spec(handle.id, name))
+            _write_classes(classes, response.result)
+            return response.SerializeToString()
+
+    async def _regress(self, data: bytes, context: RpcContext) -> bytes:
+        request = _parse(messages.RegressionRequest, data)
+        with self._models.acquire(_model_spec(request)) as handle:
+            name = request.model_spec.signature_name
+            examples = _examples(request.input)
+            values = await regress(self._executor, handle, name, examples, context.deadline)
+            response = messages.RegressionResponse(model_spec=_effective_spec(handle.id, name))
+            _write_values(values, response.result)
+            return response.SerializeToString()
+
+    async def _multi_inference(self, data: bytes, context: RpcContext) -> bytes:
+        request = _parse(messages.MultiInferenceRequest, data)
+        specs = [_spec(task.model_spec) for task in request.tasks] or [ModelSpec("")]
+        with self._models.acquire(specs[0]) as handle:
+            for spec in specs:
+                if not spec.name:
+                    raise invalid_argument("Found ModelSpec with an empty model name.")
+                if spec.name != specs[0].name:
+                    raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+            tasks = [Task(task.model_spec.signature_name, task.method_name) for task in request.tasks]
+            response = messages.MultiInferenceResponse()
+            examples = _examples(request.input)
+            results = await multi_inference(self._executor, handle, tasks, examples, context.deadline)
+            for task, result in zip(tasks, results, strict=True):
+                item = response.results.add(model_spec=_effective_spec(handle.id, task.signature_name))
+                if isinstance(result, Classes):
+                    item.classification_result.SetInParent()
+                    _write_classes(result, item.classification_result)
+                else:
+                    item.regression_result.SetInParent()
+                    _write_values(result, item.regression_result)
+            return response.SerializeToString()
 
     async def _get_model_status(self, data: bytes, _: RpcContext) -> bytes:
         request = _parse(messages.GetModelStatusRequest, data)
@@ -119,15 +173,42 @@ def _parse(kind: type[M], data: bytes) -> M:
         raise ServingError(Code.INTERNAL, f"the message is no {kind.DESCRIPTOR.full_name}: {error}") from None
 
 
-def _model_spec(
-    request: messages.PredictRequest | messages.GetModelStatusRequest | messages.GetModelMetadataRequest,
-) -> ModelSpec:
+def _model_spec(request: WithModelSpec) -> ModelSpec:
     if not request.HasField("model_spec"):
         raise invalid_argument("Missing ModelSpec")
-    spec = request.model_spec
+    return _spec(request.model_spec)
+
+
+def _spec(spec: messages.ModelSpec) -> ModelSpec:
     choice = spec.WhichOneof("version_choice")
     return ModelSpec(
         spec.name,
         spec.version.value if choice == "version" else None,
         spec.version_label if choice == "version_label" else None,
     )
+
+
+def _effective_spec(servable: ServableId, signature_name: str) -> messages.ModelSpec:
+    spec = messages.ModelSpec(name=servable.name, signature_name=signature_name or DEFAULT_SIGNATURE)
+    spec.version.value = servable.version
+    return spec
+
+
+def _examples(given: messages.Input) -> Array:
+    if given.WhichOneof("kind") == "example_list_with_context":
+        listed = given.example_list_with_context
+        context = listed.context.SerializeToString()
+        return serialized_examples([example.SerializeToString() for example in listed.examples], context)
+    return serialized_examples([example.SerializeToString() for example in given.example_list.examples])
+
+
+def _write_classes(classes: Classes, result: messages.ClassificationResult) -> None:
+    for row in classes.rows():
+        item = result.classifications.add()
+        for label, score in row:
+            item.classes.add(label=label.decode(errors="replace"), score=score)
+
+
+def _write_values(values: Array, result: messages.RegressionResult) -> None:
+    for value in values.tolist():
+        result.regressions.add(value=value)
