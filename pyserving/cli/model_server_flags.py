@@ -227,8 +227,9 @@ def _as_flag(declared: "Field[Any]") -> Flag:
     described = declared.metadata["help"]
     if reason := declared.metadata["without_effect"]:
         described += f" [{reason}]"
-    kind = _flag_type(declared.default, declared.metadata["bits"])
-    return Flag(declared.name, kind, declared.default, declared.metadata["group"], described)
+    default: Any = declared.default
+    kind = _flag_type(default, declared.metadata["bits"])
+    return Flag(declared.name, kind, default, declared.metadata["group"], described)
 
 
 _FLAGS = tuple(map(_as_flag, fields(ModelServerFlags)))
