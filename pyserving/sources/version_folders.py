@@ -5,7 +5,7 @@ import os
 import re
 from typing import NamedTuple
 
-_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_INTEGER = re.compile(r"([+-]?)0*([0-9]{1,19})")
 _ASCII_BLANKS = " \t\n\v\f\r"
 _INT64 = range(-(2**63), 2**63)
 
@@ -30,11 +30,10 @@ def parse_version(name: str) -> int | None:
 
     The rule is TensorFlow Serving's: a decimal int64, leading zeros, one sign and blanks around it allowed.
     """
-    text = name.strip(_ASCII_BLANKS)
-    # The longest int64 has 19 digits; int() of a very long text is slow and, over 4300 digits, an error.
-    if not _INTEGER.fullmatch(text) or len(text.lstrip("+-0")) > 19:
+    number = _INTEGER.fullmatch(name.strip(_ASCII_BLANKS))
+    if number is None:
         return None
-    version = int(text)
+    version = int(number[1] + number[2])
     return version if version in _INT64 else None
 
 
