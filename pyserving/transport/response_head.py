@@ -1,0 +1,69 @@
+"""Status lines and headers of HTTP/1.1 answers, made once per second and kind."""
+
+import http
+import time
+from collections.abc import Sequence
+from email.utils import formatdate
+
+_PHRASES = {status.value: status.phrase for status in http.HTTPStatus} | {499: "Client Closed Request"}
+
+
+class ResponseHeads:
+    """Shared by all connections of a server. Answers differ in little but their length, so the bytes up to the length
+    are kept for the second in which their Date is right."""
+
+    __slots__ = ("_blocks", "_second")
+
+    def __init__(self) -> None:
+        self._blocks: dict[tuple[int, str], bytes] = {}
+        self._second = 0
+
+    def head(
+        self,
+        status: int,
+        content_type: str,
+        length: int,
+        headers: Sequence[tuple[str, str]],
+        connection: bytes,
+    ) -> bytes:
+        """All up to and with the empty line. ``connection`` is a whole header line or nothing.
+
+        Raises ValueError for a header that is no header (line breaks, characters beyond Latin-1).
+        """
+        second = int(time.time())
+        if second != self._second:
+            self._blocks.clear()
+            self._second = second
+        block = self._blocks.get((status, content_type))
+        if block is None:
+            block = self._blocks[(status, content_type)] = self._block(status, content_type)
+        if status == http.HTTPStatus.NO_CONTENT:  # must not tell a length (RFC 9110, 8.6)
+            block, end = block[: -len(_LENGTH)], b"\r\n"
+        else:
+            end = b"%d\r\n\r\n" % length
+        if not headers and not connection:
+            return block + end
+        fields = b"".join(_field(name, value) for name, value in headers)
+        cut = len(block) if status == http.HTTPStatus.NO_CONTENT else -len(_LENGTH)
+        return block[:cut] + connection + fields + block[cut:] + end
+
+    def _block(self, status: int, content_type: str) -> bytes:
+        kind = _field("Content-Type", content_type) if content_type else b""
+        date = formatdate(self._second, usegmt=True)
+        return b"HTTP/1.1 %d %b\r\nDate: %b\r\n%b%b" % (
+            status,
+            _PHRASES.get(status, "Unknown").encode(),
+            date.encode(),
+            kind,
+            _LENGTH,
+        )
+
+
+_LENGTH = b"Content-Length: "
+
+
+def _field(name: str, value: str) -> bytes:
+    line = f"{name}: {value}"
+    if "\r" in line or "\n" in line:
+        raise ValueError(f"Expected a header of one line, got {line!r}")
+    return line.encode("latin-1") + b"\r\n"
