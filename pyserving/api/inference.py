@@ -36,7 +36,7 @@ class Classes:
 
 
 async def classify(
-    executor: EngineExecutor, handle: ServableHandle[Model], name: str, examples: Array, deadline: float | None
+    executor: EngineExecutor, handle: ServableHandle, name: str, examples: Array, deadline: float | None
 ) -> Classes:
     """Runs the classification signature ``name`` on ``examples`` ([n] serialized). Raises ServingError."""
     signature = inference_signature(handle.servable, name)
@@ -54,7 +54,7 @@ async def classify(
 
 
 async def regress(
-    executor: EngineExecutor, handle: ServableHandle[Model], name: str, examples: Array, deadline: float | None
+    executor: EngineExecutor, handle: ServableHandle, name: str, examples: Array, deadline: float | None
 ) -> Array:
     """The value of each example, [n] float32, by the regression signature ``name``. Raises ServingError."""
     signature = inference_signature(handle.servable, name)
@@ -82,7 +82,7 @@ class Task:
 
 async def multi_inference(
     executor: EngineExecutor,
-    handle: ServableHandle[Model],
+    handle: ServableHandle,
     tasks: Sequence[Task],
     examples: Array,
     deadline: float | None,

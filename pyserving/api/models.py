@@ -6,7 +6,6 @@ from pyserving.core.errors import invalid_argument
 from pyserving.core.handle import ServableHandle
 from pyserving.core.labels import VersionLabels
 from pyserving.core.manager import Manager
-from pyserving.platforms.model import Model
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -27,7 +26,7 @@ class Models:
         self._manager = manager
         self._labels = labels
 
-    def acquire(self, spec: ModelSpec) -> ServableHandle[Model]:
+    def acquire(self, spec: ModelSpec) -> ServableHandle:
         """A handle, to be released by the caller. Raises NOT_FOUND; INVALID_ARGUMENT for an unknown label."""
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")

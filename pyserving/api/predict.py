@@ -57,7 +57,7 @@ def select_outputs(signature: Signature, output_filter: Sequence[str]) -> Sequen
 
 async def predict(
     executor: EngineExecutor,
-    handle: ServableHandle[Model],
+    handle: ServableHandle,
     signature: Signature,
     inputs: Mapping[str, Array],
     outputs: Sequence[str],

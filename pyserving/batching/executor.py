@@ -1,6 +1,7 @@
 """Where an engine call runs: at once on the event loop while that is known to be quick, else on a thread."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,7 @@ class EngineExecutor:
 
     async def run(
         self,
-        handle: ServableHandle[Model],
+        handle: ServableHandle,
         signature: Signature,
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
@@ -44,14 +45,15 @@ class EngineExecutor:
             if deadline is not None and time.monotonic() >= deadline:
                 raise _deadline_exceeded()
             start = time.perf_counter()
-            results = handle.servable.run(signature, inputs, outputs, inline=True)
+            model: Model = handle.servable
+            results = model.run(signature, inputs, outputs, inline=True)
             cost.add(time.perf_counter() - start)
             return results
         return await self._run_on_thread(handle, signature, inputs, outputs, deadline, cost)
 
     async def _run_on_thread(
         self,
-        handle: ServableHandle[Model],
+        handle: ServableHandle,
         signature: Signature,
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
@@ -77,10 +79,8 @@ class EngineExecutor:
                 error = caught
             finally:
                 shared.release()
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped, nobody waits
                 loop.call_soon_threadsafe(_settle, future, results, error)
-            except RuntimeError:  # the loop is closed: the server has stopped, nobody waits
-                pass
 
         try:
             self._threads.submit(job)

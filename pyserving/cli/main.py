@@ -1,0 +1,128 @@
+"""The command ``pyserving``."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+import pyserving
+from pyserving.cli.example_request import curl_line
+from pyserving.cli.model_folder import find_models
+from pyserving.core.errors import ServingError
+from pyserving.core.state import State
+from pyserving.platforms.tensorflow.session_config import SessionOptions
+from pyserving.server.logs import log_to_stderr
+from pyserving.server.run import run
+from pyserving.server.server import Server
+from pyserving.server.settings import Settings
+from pyserving.sources.model_config import ModelConfig, read_model_config_file
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(pyserving.__version__, prog_name="PyServing")
+def main() -> None:
+    """Serves models as TensorFlow Serving does, over REST and gRPC."""
+
+
+@main.command()
+@click.argument("path", required=False)
+@click.option("--name", envvar="MODEL_NAME", help="Name of a single model; by default the name of its folder.")
+@click.option("--config", type=click.Path(dir_okay=False), help="A models.config file, in place of PATH.")
+@click.option("--host", default="", help="Address to listen on; by default all of this machine's.")
+@click.option("--rest-port", default=8501, show_default=True, help="Port of the REST interface; 0 takes a free one.")
+@click.option("--port", default=8500, show_default=True, help="Port of the gRPC interface; 0 takes a free one.")
+@click.option("--grpc-socket", default="", help="A UNIX socket that serves gRPC too.")
+@click.option("--poll", default=1.0, show_default=True, help="Seconds between two looks for new versions; 0: once.")
+@click.option("--memory-limit", type=int, help="Bytes that all models may need; a load beyond it is refused.")
+@click.option("--tags", default="serve", show_default=True, help="Tags of the graph to load, with commas between.")
+@click.option("--threads", default=0, help="Threads that share one operation; 0: as many as there are cores.")
+@click.option("--grace", default=30.0, show_default=True, help="Seconds that requests may take to end at a stop.")
+def serve(
+    path: str | None,
+    name: str | None,
+    config: str | None,
+    host: str,
+    rest_port: int,
+    port: int,
+    grpc_socket: str,
+    poll: float,
+    memory_limit: int | None,
+    tags: str,
+    threads: int,
+    grace: float,
+) -> None:
+    """Serves the models under PATH: one model's folder of versions, or a folder of several models.
+
+    Without PATH, MODEL_BASE_PATH and MODEL_NAME say what to serve, as in TensorFlow Serving's image.
+    """
+    console = Console(stderr=True)
+    log_to_stderr()
+    try:
+        settings = Settings(
+            models=_models(path, name, config),
+            host=host,
+            rest_port=rest_port,
+            grpc_port=port,
+            grpc_socket_path=grpc_socket,
+            poll_wait=poll,
+            model_memory_limit=memory_limit,
+            grace_period=grace,
+            session_options=SessionOptions(
+                tags=tuple(tag for tag in tags.split(",") if tag), intra_op_parallelism=threads
+            ),
+        )
+        sys.exit(run(settings, on_models_settled=lambda server: _show(console, server)))
+    except ServingError as error:
+        console.print(f"[bold red]cannot serve:[/] {error.message}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _models(path: str | None, name: str | None, config: str | None) -> Sequence[ModelConfig]:
+    if config is not None:
+        if path is not None:
+            raise click.UsageError("give PATH or --config, not both")
+        return read_model_config_file(os.path.abspath(config)) or ()
+    if path is None:
+        base_path = os.environ.get("MODEL_BASE_PATH")
+        if not name and not base_path:
+            raise click.UsageError("give PATH: a folder of versions (such as ./my_model with ./my_model/1 in it)")
+        path = os.path.join(base_path or "/models", name or "model")
+    return find_models(path, name)
+
+
+def _show(console: Console, server: Server) -> None:
+    """The summary: what is served, where, and a line to try it."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("model", "version", "state", "path"):
+        table.add_column(heading)
+    examples = []
+    for model in server.catalog.models:
+        states = server.catalog.monitor.states(model.name)
+        for state in states:
+            shown = f"[green]{state.state.name}" if state.state is State.AVAILABLE else state.state.name
+            if state.error:
+                shown = f"[red]{state.error}"
+            table.add_row(model.name, str(state.id.version), shown, model.base_path)
+        if not states:
+            table.add_row(model.name, "-", "[yellow]waiting for a version", model.base_path)
+        if server.rest_address and any(state.state is State.AVAILABLE for state in states):
+            with server.catalog.manager.acquire(model.name) as handle:
+                examples.append(curl_line(model.name, handle.servable, server.rest_address))
+    console.print()
+    console.print(table)
+    console.print()
+    if server.rest_address:
+        console.print(f"REST  http://{server.rest_address}/v1/models", highlight=False)
+    for address in server.grpc_addresses:
+        console.print(f"gRPC  {address}", highlight=False)
+    if examples:
+        console.print("\ntry:  ", end="")
+        console.print("\n      ".join(examples[:3]), highlight=False, markup=False, soft_wrap=True)
+    console.print()
+
+
+if __name__ == "__main__":
+    main()

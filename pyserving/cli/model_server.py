@@ -1,0 +1,104 @@
+"""The command ``tensorflow_model_server``: flags, texts and exit codes are TensorFlow Serving's."""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+import pyserving
+from pyserving.cli.model_server_flags import ModelServerFlags, read_command_line, usage
+from pyserving.core.errors import ServingError, invalid_argument
+from pyserving.platforms.tensorflow.session_config import SessionOptions
+from pyserving.server.logs import log_to_stderr
+from pyserving.server.run import run
+from pyserving.server.settings import Settings
+from pyserving.sources.model_config import ModelConfig, read_model_config_file, single_model
+
+COMMAND = "tensorflow_model_server"
+FAILED = 255
+"""The real server's exit code for anything that keeps it from starting."""
+
+logger = logging.getLogger("pyserving.cli")
+
+
+def main() -> None:
+    sys.exit(serve(sys.argv[1:], os.environ))
+
+
+def serve(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Runs the server that ``arguments`` ask for; returns the exit code."""
+    line = read_command_line(arguments, environ)
+    for text in line.errors:
+        print(text, file=sys.stderr)
+    if line.errors or line.help:
+        print(usage(COMMAND), file=sys.stderr)
+        return FAILED
+    if line.flags.version:
+        print(f"PyServing {pyserving.__version__}")
+        return 0
+    for word in line.unknown:
+        print(f"unknown argument: {word}", file=sys.stderr)
+    if line.unknown:
+        print(f"{COMMAND} --help lists the flags", file=sys.stderr)
+    log_to_stderr()
+    for text in line.warnings:
+        logger.warning("%s", text)
+    try:
+        return run(settings_of(line.flags))
+    except ServingError as error:
+        print(f"Failed to start server. Error: {error}", file=sys.stderr)
+        return FAILED
+
+
+def settings_of(flags: ModelServerFlags) -> Settings:
+    """What the flags mean. Raises INVALID_ARGUMENT where they contradict each other."""
+    return Settings(
+        models=_models(flags),
+        grpc_port=flags.port or None,
+        rest_port=flags.rest_api_port or None,
+        grpc_socket_path=flags.grpc_socket_path,
+        rest_timeout=flags.rest_api_timeout_in_ms / 1e3,
+        as_tensor_content=flags.enable_serialization_as_tensor_content,
+        poll_wait=flags.file_system_poll_wait_seconds,
+        num_load_threads=flags.num_load_threads,
+        num_unload_threads=flags.num_unload_threads,
+        max_num_load_retries=flags.max_num_load_retries,
+        load_retry_interval=flags.load_retry_interval_micros / 1e6,
+        allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
+        session_options=_session_options(flags),
+        wait_for_models=True,
+        resolve_status_labels=False,
+    )
+
+
+def _models(flags: ModelServerFlags) -> Sequence[ModelConfig]:
+    if flags.rest_api_port and flags.rest_api_port == flags.port:
+        raise invalid_argument("server_options.http_port cannot be same as grpc_port")
+    if flags.model_config_file:
+        models = read_model_config_file(flags.model_config_file)
+        if models is None:
+            raise invalid_argument(f"{flags.model_config_file} sets no model_config_list")
+        return models
+    if not flags.model_base_path:
+        raise invalid_argument("Both server_options.model_base_path and server_options.model_config_file are empty!")
+    return single_model(flags.model_name, flags.model_base_path)
+
+
+def _session_options(flags: ModelServerFlags) -> SessionOptions:
+    both = flags.tensorflow_session_parallelism
+    if both and (flags.tensorflow_intra_op_parallelism or flags.tensorflow_inter_op_parallelism):
+        raise invalid_argument(
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
+            "separately. You cannot configure all."
+        )
+    return SessionOptions(
+        tags=tuple(tag for tag in flags.saved_model_tags.split(",") if tag) or ("serve",),
+        intra_op_parallelism=both or flags.tensorflow_intra_op_parallelism,
+        inter_op_parallelism=both or flags.tensorflow_inter_op_parallelism,
+        config_file=flags.tensorflow_session_config_file,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Runs a server from its start to its end, as a process does: signals stop it."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+from pyserving.server.server import Server
+from pyserving.server.settings import Settings
+from pyserving.transport.loop import new_event_loop
+
+logger = logging.getLogger("pyserving.server")
+
+
+def run(settings: Settings, *, on_models_settled: Callable[[Server], None] = lambda _: None) -> int:
+    """Serves until SIGTERM or SIGINT; then drains, and returns the exit code. A second signal ends the process.
+
+    ``on_models_settled`` is called once every model is available or has failed. Raises ServingError where the
+    server cannot start.
+    """
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_run(settings, on_models_settled))
+
+
+async def _run(settings: Settings, on_models_settled: Callable[[Server], None]) -> int:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stopped.is_set():
+            logger.warning("Second signal: ending at once")
+            os._exit(128 + number)
+        logger.info("%s: draining; a second signal ends at once", signal.Signals(number).name)
+        stopped.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, on_signal, number)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda n, _: loop.call_soon_threadsafe(on_signal, n))
+
+    server = Server(settings)
+    serving = asyncio.ensure_future(_serve(server, on_models_settled))
+    stop = asyncio.ensure_future(stopped.wait())
+    try:
+        # A failure to start ends the wait, and so does a signal, even while models still load.
+        await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+            await stop
+    finally:
+        serving.cancel()
+        stop.cancel()
+        await server.stop()
+    return 0
+
+
+async def _serve(server: Server, on_models_settled: Callable[[Server], None]) -> None:
+    await server.start()
+    await server.catalog.wait_until_settled()
+    on_models_settled(server)

@@ -1,0 +1,90 @@
+"""A whole server: source and manager below, the api in the middle, listeners on top."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+
+from pyserving.api.models import Models
+from pyserving.api.rest import RestApi
+from pyserving.api.rpc import RpcApi
+from pyserving.api.status import StatusApi
+from pyserving.batching.executor import EngineExecutor
+from pyserving.server.catalog import Catalog
+from pyserving.server.settings import Settings
+from pyserving.transport.grpc import GrpcConnection
+from pyserving.transport.http1 import Http1Server
+from pyserving.transport.listener import Connection, Connections, Listener, open_tcp, open_unix, port_of
+
+logger = logging.getLogger("pyserving.server")
+
+NewConnection = Callable[[Connections], Connection]
+
+
+class Server:
+    """To be made and used inside a running event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.catalog = Catalog(settings)
+        self.rest_address: str | None = None
+        """Where a client on this machine finds REST, once the port is open: ``localhost:8501``."""
+        self.grpc_addresses: list[str] = []
+        """The same for gRPC: ``localhost:8500``, ``unix:/run/serving.sock``."""
+        self._settings = settings
+        self._executor = EngineExecutor(settings.engine_threads)
+        self._listeners: list[Listener] = []
+
+    async def start(self) -> None:
+        """Opens the ports: at once, or when all models are available. Raises ServingError."""
+        if self._settings.wait_for_models:
+            self.catalog.start()
+            await self.catalog.wait_until_available()
+            await self._open_ports()
+        else:
+            await self._open_ports()
+            self.catalog.start()
+
+    async def stop(self) -> None:
+        """Takes no new request, lets those in flight end within the grace period, then unloads all models."""
+        grace = self._settings.grace_period
+        cut_off = sum(await asyncio.gather(*(listener.stop(grace) for listener in self._listeners)))
+        if cut_off:
+            logger.warning("%d connections were cut off after the grace period of %g s", cut_off, grace)
+        self._executor.stop()
+        await asyncio.to_thread(self.catalog.stop)
+        logger.info("Stopped")
+
+    async def _open_ports(self) -> None:
+        settings = self._settings
+        models = Models(self.catalog.manager, self.catalog.labels)
+        status = StatusApi(self.catalog.monitor, models, resolve_labels=settings.resolve_status_labels)
+        rpc = RpcApi(models, status, self._executor, as_tensor_content=settings.as_tensor_content)
+        rest = RestApi(models, status, self._executor, timeout=settings.rest_timeout)
+        methods = rpc.methods()
+
+        def new_grpc_connection(connections: Connections) -> Connection:
+            return GrpcConnection(connections, methods)
+
+        if settings.grpc_port is not None:
+            sockets = open_tcp(settings.host, settings.grpc_port)
+            self.grpc_addresses.append(self._client_address(sockets))
+            await self._listen(sockets, new_grpc_connection)
+        if settings.grpc_socket_path:
+            self.grpc_addresses.append(f"unix:{settings.grpc_socket_path}")
+            await self._listen([open_unix(settings.grpc_socket_path)], new_grpc_connection)
+        if settings.rest_port is not None:
+            sockets = open_tcp(settings.host, settings.rest_port)
+            self.rest_address = self._client_address(sockets)
+            await self._listen(sockets, Http1Server(rest.handle).new_connection)
+
+    async def _listen(self, sockets: Sequence[socket.socket], new_connection: NewConnection) -> None:
+        listener = Listener(sockets, new_connection)
+        await listener.start()
+        self._listeners.append(listener)
+        logger.info("Listening on %s", ", ".join(listener.addresses))
+
+    def _client_address(self, sockets: Sequence[socket.socket]) -> str:
+        host = self._settings.host
+        if host in ("", "0.0.0.0", "::"):
+            host = "localhost"
+        return f"{f'[{host}]' if ':' in host else host}:{port_of(sockets[0])}"

@@ -1,0 +1,47 @@
+"""All that a server can be told. The commands fill it in; nothing else reads flags or the environment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pyserving.platforms.tensorflow.session_config import SessionOptions
+from pyserving.sources.model_config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Times are in seconds, sizes in bytes."""
+
+    models: Sequence[ModelConfig]
+
+    host: str = ""
+    """Where both ports listen; empty: on all addresses."""
+    grpc_port: int | None = 8500
+    """None: no gRPC over TCP; 0: a free port."""
+    rest_port: int | None = 8501
+    """None: no REST; 0: a free port."""
+    grpc_socket_path: str = ""
+    """A UNIX socket for gRPC besides the port; empty: none."""
+    grace_period: float = 30.0
+    """How long requests in flight may take once the server was asked to stop."""
+
+    rest_timeout: float = 30.0
+    as_tensor_content: bool = False
+    """Outputs of gRPC Predict lie in tensor_content, not in the ``*_val`` fields."""
+    engine_threads: int = 8
+    """Engine calls that may run at once, besides those that the event loop runs itself."""
+
+    poll_wait: float = 1.0
+    """Between two looks at the model folders; 0: look once."""
+    num_load_threads: int = 0
+    num_unload_threads: int = 0
+    max_num_load_retries: int = 5
+    load_retry_interval: float = 60.0
+    model_memory_limit: int | None = None
+    """What all loaded models may need by their estimates; None: no limit."""
+    allow_labels_for_unavailable: bool = False
+    session_options: SessionOptions = field(default_factory=SessionOptions)
+
+    wait_for_models: bool = False
+    """Open the ports when all models are available, and fail if one cannot be; else open them at once."""
+    resolve_status_labels: bool = True
+    """A label in a status request names its version; the original passes it over and shows all versions."""
