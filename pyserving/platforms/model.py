@@ -25,7 +25,7 @@ class TensorSpec:
     """None where the rank is unknown; None in it where that dimension is."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Signature:
     """A named function of a model, with named and typed inputs and outputs."""
 

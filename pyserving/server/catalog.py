@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -11,10 +12,10 @@ from pyserving.core.events import EventBus
 from pyserving.core.labels import VersionLabels
 from pyserving.core.manager import Manager
 from pyserving.core.monitor import ServableStateMonitor, require_available
-from pyserving.core.resources import Resources
+from pyserving.core.resources import Resources, ResourceTracker
 from pyserving.core.servable import ServableId, ServableRequest
 from pyserving.core.source import AspiredVersion
-from pyserving.core.state import ServableState, State
+from pyserving.core.state import ServableState
 from pyserving.platforms.tensorflow.loader import TensorFlowLoader
 from pyserving.server.settings import Settings
 from pyserving.sources.file_system import FileSystemSource, MonitoredServable
@@ -37,12 +38,13 @@ class Catalog:
         self.monitor = ServableStateMonitor(bus)
         limit = settings.model_memory_limit
         self.manager = Manager(
-            bus=bus,
-            num_load_threads=settings.num_load_threads,
+            bus,
+            # At the start there is no request to slow down, and every version is waited for.
+            num_load_threads=max(settings.num_load_threads, os.cpu_count() or 1),
             num_unload_threads=settings.num_unload_threads,
             max_num_load_retries=settings.max_num_load_retries,
             load_retry_interval=settings.load_retry_interval,
-            resource_limit=None if limit is None else Resources(limit),
+            resources=ResourceTracker(None if limit is None else Resources(limit)),
         )
         self._settings = settings
         self._source = FileSystemSource(
@@ -60,7 +62,9 @@ class Catalog:
     async def wait_until_settled(self) -> Sequence[ServableState]:
         """The state of each model's latest version once all have come to AVAILABLE or END."""
         requests = [ServableRequest(model.name) for model in self.models]
-        return await _on_a_thread(lambda: self.monitor.wait_until_available(requests))
+        states = await _on_a_thread(lambda: self.monitor.wait_until_available(requests))
+        self.manager.set_num_load_threads(self._settings.num_load_threads)
+        return states
 
     async def wait_until_available(self) -> None:
         """As the original starts: raises ServingError if a model failed, or a label points nowhere."""
@@ -82,11 +86,7 @@ class Catalog:
 
     def _assign_labels(self, *, allow_unavailable: bool) -> None:
         labels: Mapping[str, Mapping[str, int]] = {model.name: model.labels for model in self.models}
-        self.labels.update(labels, self._is_available, allow_unavailable=allow_unavailable)
-
-    def _is_available(self, servable: ServableId) -> bool:
-        state = self.monitor.state(servable)
-        return state is not None and state.state is State.AVAILABLE
+        self.labels.update(labels, self.manager.is_available, allow_unavailable=allow_unavailable)
 
 
 def _log_event(event: ServableState) -> None:
