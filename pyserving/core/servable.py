@@ -15,6 +15,17 @@ class ServableId:
         return f"{{name: {self.name} version: {self.version}}}"
 
 
+@dataclass(frozen=True, slots=True)
+class ServableRequest:
+    """Asks for a version of a stream: a specific one, or with None the latest."""
+
+    name: str
+    version: int | None = None
+
+    def __str__(self) -> str:
+        return f"Latest({self.name})" if self.version is None else f"Specific({self.name}, {self.version})"
+
+
 class Servable(Protocol):
     """What a Loader hands over once it is loaded: a model, a table, a function.
 

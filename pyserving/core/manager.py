@@ -1,0 +1,352 @@
+"""Makes reality follow the aspired versions."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from pyserving.core.clock import Clock, SystemClock
+from pyserving.core.errors import Code, ServingError
+from pyserving.core.events import EventBus
+from pyserving.core.handle import ServableHandle, ServedVersion
+from pyserving.core.harness import Harness
+from pyserving.core.phase import Phase
+from pyserving.core.resources import Resources, ResourceTracker
+from pyserving.core.servable import Servable, ServableId, ServableRequest
+from pyserving.core.source import AspiredVersion
+from pyserving.core.state import ServableState, State
+from pyserving.core.threads import Spawner, Threads
+from pyserving.core.transition_policy import AvailabilityPreserving, Load, StreamVersion, TransitionPolicy, Unload
+
+_log = logging.getLogger("pyserving.core")
+
+Stream = dict[int, Harness]
+"""The versions of one name that are aspired, or not gone yet."""
+
+
+class Manager:
+    """Loads what is aspired, unloads what is not, and hands out what is available.
+
+    Sources say what is aspired; the last word on a stream counts. A version that is aspired and known already is
+    left alone, whichever Loader comes with it: a source may say the same again and again. Hence a version whose
+    load failed for good is tried again only after it was not aspired in between. A version aspired again while
+    it unloads is loaded anew once it is gone.
+
+    Requests find versions in an immutable map that each change replaces as a whole, and so wait for nothing.
+    All else is under one lock, never held during a load, an unload, or the call of a listener.
+
+    Every version's events are, in this order: START, LOADING, AVAILABLE, UNLOADING, END; one that is given up or
+    fails goes to END early. When AVAILABLE is told, ``acquire`` finds the version; when UNLOADING is, it does not.
+    """
+
+    def __init__(
+        self,
+        bus: EventBus,
+        *,
+        policy: TransitionPolicy | None = None,
+        num_load_threads: int = 0,
+        num_unload_threads: int = 0,
+        max_num_load_retries: int = 5,
+        load_retry_interval: float = 60.0,
+        resources: ResourceTracker | None = None,
+        clock: Clock | None = None,
+        spawner: Spawner | None = None,
+    ) -> None:
+        """So many loads, and so many unloads, run at once; 0 means one after the other, too.
+
+        A load is attempted ``1 + max_num_load_retries`` times, ``load_retry_interval`` seconds apart.
+        """
+        self._bus = bus
+        self._policy = policy or AvailabilityPreserving()
+        self._num_load_threads = max(1, num_load_threads)
+        self._num_unload_threads = max(1, num_unload_threads)
+        self._max_num_load_retries = max_num_load_retries
+        self._load_retry_interval = load_retry_interval
+        self._resources = resources or ResourceTracker()
+        self._clock = clock or SystemClock()
+        self._threads = spawner or Threads()
+
+        self._serving: Mapping[str, Mapping[int | None, ServedVersion]] = {}
+        """What requests see: by name, then by version, None being the latest. Never changed, only replaced."""
+
+        self._lock = threading.Lock()
+        self._nothing_managed = threading.Condition(self._lock)
+        self._streams: dict[str, Stream] = {}
+        self._loads = 0
+        self._waiting_to_load: dict[str, None] = {}
+        """Streams with something to load, in line for a thread."""
+        self._waiting_for_room: list[Harness] = []
+        self._unloads = 0
+        self._waiting_to_unload: deque[Harness] = deque()
+        self._stopping = False
+
+    # What requests call
+
+    def acquire(self, name: str, version: int | None = None) -> ServableHandle:
+        """A handle on a version that is AVAILABLE, without a version on the highest. Raises NOT_FOUND."""
+        while True:
+            try:
+                served = self._serving[name][version]
+            except KeyError:
+                request = ServableRequest(name, version)
+                raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {request}") from None
+            handle = served.hold()
+            if handle is not None:
+                return handle
+            # It went just now, and before that the map was replaced by one without it.
+
+    def available(self, name: str) -> list[int]:
+        """The versions of a stream that are AVAILABLE, the highest first."""
+        return sorted((version for version in self._serving.get(name, {}) if version is not None), reverse=True)
+
+    def available_ids(self) -> list[ServableId]:
+        """All that is AVAILABLE, by name and version."""
+        return sorted({served.id for stream in self._serving.values() for served in stream.values()})
+
+    def is_available(self, servable_id: ServableId) -> bool:
+        return servable_id.version in self._serving.get(servable_id.name, {})
+
+    # What sources and the server call
+
+    def set_aspired_versions(self, name: str, versions: Sequence[AspiredVersion]) -> None:
+        """An AspiredVersionsCallback. Returns at once; loads and unloads follow on threads of their own."""
+        aspired = {version.id.version: version for version in versions}
+        for version in versions:
+            if version.id.name != name:
+                raise ValueError(f"Expected versions of {name}, got {version.id}")
+        with self._change():
+            if not self._stopping:
+                self._aspire(name, aspired)
+
+    def set_num_load_threads(self, num_load_threads: int) -> None:
+        """For a while more loads may run at once, such as at the start, when there is no request to slow down."""
+        with self._change():
+            self._num_load_threads = max(1, num_load_threads)
+            self._use_free_load_threads()
+
+    @property
+    def resources(self) -> ResourceTracker:
+        """To be read only."""
+        return self._resources
+
+    def stop(self, grace: float) -> bool:
+        """Unloads everything, each version once its handles are released, and takes no more aspired versions.
+
+        Returns True once all is unloaded and every thread has ended; False if that took longer than ``grace``
+        seconds. What is released later is still unloaded then.
+        """
+        end = time.monotonic() + grace
+        with self._change():
+            self._stopping = True
+            for name in list(self._streams):
+                self._aspire(name, {})
+        with self._lock:
+            if not self._nothing_managed.wait_for(lambda: not self._streams, grace):
+                left = ", ".join(
+                    f"{h.id} ({h.phase.value})" for stream in self._streams.values() for h in stream.values()
+                )
+                _log.warning("Stopped after %g seconds without having unloaded %s", grace, left)
+                return False
+        return self._threads.join(max(0.0, end - time.monotonic()))
+
+    # From what is aspired to what is next. All below is under the lock, except _load and _unload.
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Holds the lock; afterwards tells the listeners what happened."""
+        try:
+            with self._lock:
+                yield
+                if not self._streams:
+                    self._nothing_managed.notify_all()
+        finally:
+            self._bus.deliver()
+
+    def _aspire(self, name: str, aspired: Mapping[int, AspiredVersion]) -> None:
+        stream = self._streams.setdefault(name, {})
+        for version, harness in list(stream.items()):
+            if harness.leaving:
+                harness.successor = aspired.get(version)
+            elif version in aspired:
+                harness.aspired = True
+            else:
+                self._give_up(harness)
+        for version, wanted in aspired.items():
+            if version not in stream:
+                self._manage(wanted)
+        self._advance(name)
+
+    def _manage(self, wanted: AspiredVersion) -> None:
+        harness = Harness(wanted)
+        self._streams[wanted.id.name][wanted.id.version] = harness
+        self._tell(harness, State.START)
+
+    def _give_up(self, harness: Harness) -> None:
+        """It is aspired no more. What is loading or serves is the policy's to decide on."""
+        harness.aspired = False
+        if harness.phase in (Phase.NEW, Phase.WAITING):
+            if harness.retry is not None:
+                harness.retry.cancel()
+            self._end(harness, harness.error)
+        elif harness.phase is Phase.ENDED:
+            del self._streams[harness.id.name][harness.id.version]
+
+    def _advance(self, name: str) -> None:
+        """Takes every step that the policy has for this stream now. Called after each change of it."""
+        stream = self._streams[name]
+        self._waiting_to_load.pop(name, None)
+        while action := self._policy.next_action(
+            [StreamVersion(version, harness.phase, harness.aspired) for version, harness in stream.items()]
+        ):
+            match action:
+                case Unload(version):
+                    self._drain(stream[version])
+                case Load(version) if self._loads < self._num_load_threads:
+                    self._start_load(stream[version])
+                case Load():
+                    # To the end of the line: streams with many versions do not keep others from loading theirs.
+                    self._waiting_to_load[name] = None
+                    break
+        if not stream:
+            del self._streams[name]
+
+    def _use_free_load_threads(self) -> None:
+        while self._waiting_to_load and self._loads < self._num_load_threads:
+            self._advance(next(iter(self._waiting_to_load)))
+
+    def _end(self, harness: Harness, error: ServingError | None) -> None:
+        harness.enter(Phase.ENDED)
+        self._tell(harness, State.END, error)
+        if not harness.aspired:
+            del self._streams[harness.id.name][harness.id.version]
+            if harness.successor is not None:
+                self._manage(harness.successor)
+
+    def _tell(self, harness: Harness, state: State, error: ServingError | None = None) -> None:
+        harness.state = state
+        self._bus.post(ServableState(harness.id, state, self._clock.time(), error))
+
+    # Loading
+
+    def _start_load(self, harness: Harness) -> None:
+        # First, for it may fail where the machine has no thread to give: then nothing has changed.
+        self._threads.spawn(f"pyserving-load-{harness.id.name}", partial(self._load, harness))
+        self._loads += 1
+        harness.enter(Phase.LOADING)
+        if harness.state is State.START:
+            self._tell(harness, State.LOADING)
+
+    def _load(self, harness: Harness) -> None:
+        need = harness.estimate()
+        with self._change():
+            if not self._make_room(harness, need):
+                self._end_load(harness)
+                return
+        loaded = harness.load()
+        with self._change():
+            if isinstance(loaded, ServingError):
+                self._resources.release(harness.id)
+                self._load_failed(harness, loaded)
+            else:
+                self._serve(harness, loaded)
+            self._end_load(harness)
+
+    def _make_room(self, harness: Harness, need: Resources | ServingError) -> bool:
+        if isinstance(need, ServingError):
+            self._load_failed(harness, need)
+            return False
+        try:
+            self._resources.reserve(harness.id, need)
+        except ServingError as refusal:
+            if harness.aspired and any(h.leaving for stream in self._streams.values() for h in stream.values()):
+                harness.enter(Phase.WAITING)
+                self._waiting_for_room.append(harness)
+            else:
+                self._load_failed(harness, ServingError(refusal.code, refusal.message))
+            return False
+        return True
+
+    def _load_failed(self, harness: Harness, error: ServingError) -> None:
+        harness.error = error
+        harness.failures += 1
+        attempts = 1 + self._max_num_load_retries
+        _log.warning("Attempt %d of %d to load servable %s failed: %s", harness.failures, attempts, harness.id, error)
+        if harness.aspired and harness.failures < attempts:
+            harness.enter(Phase.WAITING)
+            harness.retry = self._clock.call_later(self._load_retry_interval, partial(self._retry, harness))
+        else:
+            self._end(harness, error)
+
+    def _retry(self, harness: Harness) -> None:
+        with self._change():
+            self._try_again(harness)
+
+    def _try_again(self, harness: Harness) -> None:
+        if harness.phase is Phase.WAITING:
+            harness.retry = None
+            harness.enter(Phase.NEW)
+            self._advance(harness.id.name)
+
+    def _serve(self, harness: Harness, servable: Servable) -> None:
+        harness.served = ServedVersion(harness.id, servable, partial(self._drained, harness))
+        harness.enter(Phase.READY)
+        self._replace_serving(harness.id.name)
+        self._tell(harness, State.AVAILABLE)
+
+    def _end_load(self, harness: Harness) -> None:
+        self._loads -= 1
+        self._advance(harness.id.name)
+        self._use_free_load_threads()
+
+    def _replace_serving(self, name: str) -> None:
+        serving = dict(self._serving)
+        ready = [h.served for h in self._streams[name].values() if h.phase is Phase.READY and h.served]
+        if ready:
+            latest = max(ready, key=lambda served: served.id.version)
+            serving[name] = {**{served.id.version: served for served in ready}, None: latest}
+        else:
+            serving.pop(name, None)
+        self._serving = serving
+
+    # Unloading
+
+    def _drain(self, harness: Harness) -> None:
+        served = harness.served
+        harness.enter(Phase.DRAINING)
+        self._replace_serving(harness.id.name)
+        self._tell(harness, State.UNLOADING)
+        if served is not None and served.close():
+            self._unload_when_free(harness)
+
+    def _drained(self, harness: Harness) -> None:
+        """Called as the last handle is released, by that request's thread."""
+        with self._change():
+            if harness.phase is Phase.DRAINING:
+                self._unload_when_free(harness)
+
+    def _unload_when_free(self, harness: Harness) -> None:
+        harness.enter(Phase.UNLOADING)
+        self._waiting_to_unload.append(harness)
+        self._use_free_unload_threads()
+
+    def _use_free_unload_threads(self) -> None:
+        while self._waiting_to_unload and self._unloads < self._num_unload_threads:
+            harness = self._waiting_to_unload[0]
+            self._threads.spawn(f"pyserving-unload-{harness.id.name}", partial(self._unload, harness))
+            self._waiting_to_unload.popleft()
+            self._unloads += 1
+
+    def _unload(self, harness: Harness) -> None:
+        error = harness.unload()
+        with self._change():
+            self._unloads -= 1
+            self._resources.release(harness.id)
+            self._end(harness, error)
+            self._use_free_unload_threads()
+            self._advance(harness.id.name)
+            waiting, self._waiting_for_room = self._waiting_for_room, []
+            for other in waiting:
+                self._try_again(other)
