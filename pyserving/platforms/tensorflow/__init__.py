@@ -1,0 +1,1 @@
+"""TensorFlow models, run through TensorFlow's C API: the ``tensorflow`` package itself is never imported."""

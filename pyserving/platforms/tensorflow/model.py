@@ -1,0 +1,120 @@
+"""One loaded SavedModel."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import numpy as np
+
+from pyserving.core.errors import ServingError, invalid_argument
+from pyserving.platforms.dtypes import NUMPY_OF, DType
+from pyserving.platforms.model import Array, Signature, TensorSpec
+from pyserving.platforms.tensorflow.graph_state import GraphState
+from pyserving.platforms.tensorflow.library import Output, tensorflow
+from pyserving.platforms.tensorflow.saved_model import check_folder, read_signatures
+from pyserving.platforms.tensorflow.session import RunPlan, Session
+from pyserving.platforms.tensorflow.session_config import SessionOptions
+from pyserving.protos.messages import MetaGraphDef, SignatureDef
+
+logger = logging.getLogger("pyserving.tensorflow")
+
+_PRIMING_SECONDS = 10.0
+"""How long the priming of all signatures may take."""
+_PRIMING_BYTES = 64 << 20
+"""An input larger than this is not made up."""
+
+
+class TensorFlowModel:
+    """A ``Model`` computed by a TensorFlow session."""
+
+    def __init__(self, path: str, options: SessionOptions) -> None:
+        """Loads the SavedModel in the folder ``path``. Raises ServingError, with TensorFlow Serving's texts."""
+        check_folder(path)
+        tf = tensorflow()
+        self._session = Session(tf, path, options.tags, options.config_proto().SerializeToString())
+        try:
+            meta_graph = MetaGraphDef.FromString(self._session.meta_graph)
+            self._session.meta_graph = b""
+            # Copies, so that the graph, which may be large, is not kept with them.
+            self.signature_defs: Mapping[str, SignatureDef] = {
+                name: SignatureDef.FromString(meta_graph.signature_def[name].SerializeToString())
+                for name in sorted(meta_graph.signature_def)
+            }
+            self.signatures: Mapping[str, Signature] = read_signatures(tf, self.signature_defs)
+            state = GraphState(tf, meta_graph.graph_def)
+        except BaseException:
+            self.close()
+            raise
+        self._copies_outputs = state.has_reference_variables
+        self._plans: dict[tuple[str, ...], RunPlan] = {}
+        deadline = time.monotonic() + _PRIMING_SECONDS
+        for signature in self.signatures.values():
+            if state.leaves_no_trace(spec.tensor_name for spec in signature.outputs.values()):
+                self._prime(signature, deadline)
+
+    def run(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        *,
+        timeout: float | None = None,
+        inline: bool = False,
+    ) -> list[Array]:
+        """See ``Model.run``."""
+        key = (signature.name, *outputs)
+        try:
+            plan = self._plans[key]
+        except KeyError:
+            plan = self._plans[key] = self._plan(signature, outputs)
+        return self._session.run(
+            plan,
+            [inputs[name] for name in signature.inputs],
+            timeout=timeout,
+            inline=inline,
+            copy=self._copies_outputs,
+        )
+
+    def close(self) -> None:
+        """Gives back the session's memory. No run may be going on."""
+        self._session.close()
+
+    def _plan(self, signature: Signature, outputs: Sequence[str]) -> RunPlan:
+        return RunPlan(
+            [self._output(spec) for spec in signature.inputs.values()],
+            [self._output(signature.outputs[name]) for name in outputs],
+        )
+
+    def _output(self, spec: TensorSpec) -> Output:
+        if not spec.tensor_name:
+            raise invalid_argument(f"{spec.name} is a sparse or composite tensor, which can be neither fed nor fetched")
+        return self._session.output(spec.tensor_name)
+
+    def _prime(self, signature: Signature, deadline: float) -> None:
+        """Runs the signature once, on zeros, for the first run of a graph takes many times as long as the next.
+
+        Whether it can compute anything from zeros does not matter.
+        """
+        inputs: dict[str, Array] = dict(signature.defaults)
+        for name, spec in signature.inputs.items():
+            if name not in inputs:
+                zeros = _zeros(spec)
+                if zeros is None:
+                    return
+                inputs[name] = zeros
+        timeout = deadline - time.monotonic()
+        if timeout > 0:
+            try:
+                self.run(signature, inputs, tuple(signature.outputs), timeout=timeout)
+            except ServingError as error:
+                logger.debug("priming of signature %s ended with %s", signature.name, error)
+
+
+def _zeros(spec: TensorSpec) -> Array | None:
+    """The smallest array that fits: sizes that are not known are 1. None where it would be large."""
+    numpy_dtype = NUMPY_OF.get(spec.dtype)
+    shape = [1 if size is None else size for size in (spec.shape if spec.shape is not None else (1,))]
+    if numpy_dtype is None or prod(shape) * numpy_dtype.itemsize > _PRIMING_BYTES:
+        return None
+    return np.full(shape, b"", object) if spec.dtype is DType.STRING else np.zeros(shape, numpy_dtype)

@@ -1,0 +1,204 @@
+"""A SavedModel's graph and variables in memory, ready to run."""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from math import ceil
+
+from pyserving.core.errors import Code, ServingError, invalid_argument
+from pyserving.platforms.model import Array
+from pyserving.platforms.tensorflow.library import Buffer, Output, TensorFlow
+from pyserving.platforms.tensorflow.status import Status
+from pyserving.platforms.tensorflow.tensors import new_tensor, take_tensor
+from pyserving.protos.messages import RunOptions
+
+_IN_CALLERS_THREAD = -1
+
+
+class RunPlan:
+    """What to feed and what to fetch, in the form that the C API takes: made once, used by many runs at once."""
+
+    def __init__(self, feeds: Sequence[Output], fetches: Sequence[Output]) -> None:
+        self.num_feeds, self.num_fetches = len(feeds), len(fetches)
+        self._feeds = (Output * len(feeds))(*feeds)
+        self._fetches = (Output * len(fetches))(*fetches)
+        self.feeds = ctypes.addressof(self._feeds)
+        self.fetches = ctypes.addressof(self._fetches)
+        self.idle: list[_Arguments] = []
+        """Arguments that no run uses now; append and pop are atomic."""
+
+
+class _Arguments:
+    """What a run of a plan needs for itself alone."""
+
+    __slots__ = ("inputs", "inputs_address", "outputs", "outputs_address", "status")
+
+    def __init__(self, tf: TensorFlow, plan: RunPlan) -> None:
+        self.inputs = (ctypes.c_void_p * plan.num_feeds)()
+        self.outputs = (ctypes.c_void_p * plan.num_fetches)()
+        self.inputs_address = ctypes.addressof(self.inputs)
+        self.outputs_address = ctypes.addressof(self.outputs)
+        self.status = Status(tf)
+
+    def __del__(self) -> None:
+        self.status.delete()
+
+
+class Session:
+    """``TF_Session``. All methods but close() may be called from several threads at once."""
+
+    def __init__(self, tf: TensorFlow, path: str, tags: Sequence[str], config: bytes) -> None:
+        """Loads the graph with exactly ``tags``: restores variables, runs the init op.
+
+        ``config`` is a serialized ``ConfigProto``. Raises ServingError with TensorFlow's code and text.
+        """
+        _guard.check()
+        self._tf = tf
+        self._graph: int = tf.new_graph()
+        self._session: int | None = None
+        self.meta_graph: bytes = b""
+        """The serialized ``MetaGraphDef``; whoever has read it may drop it."""
+        options = tf.new_session_options()
+        meta_graph = tf.new_buffer()
+        c_tags = (ctypes.c_char_p * len(tags))(*[tag.encode() for tag in tags])
+        with Status(tf) as status:
+            try:
+                tf.set_config(options, config, len(config), status.address)
+                status.check()
+                _guard.session_exists()
+                self._session = tf.load_session(
+                    options, None, os.fsencode(path), c_tags, len(tags), self._graph, meta_graph, status.address
+                )
+                status.check()
+                self.meta_graph = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
+                # The graph is complete: no run needs to look for additions to it.
+                tf.extend_session(self._session, status.address)
+                status.check()
+            except ServingError:
+                self.close()
+                raise
+            finally:
+                tf.delete_buffer(meta_graph)
+                tf.delete_session_options(options)
+        self._inline_options: _RunOptions | None = _RunOptions(RunOptions(inter_op_thread_pool=_IN_CALLERS_THREAD))
+
+    def output(self, tensor_name: str) -> Output:
+        """The graph's output of that name (``operation:index``, or ``operation`` for its first).
+
+        Raises INVALID_ARGUMENT where the graph has none.
+        """
+        operation_name, _, index = tensor_name.partition(":")
+        operation = self._tf.operation_by_name(self._graph, operation_name.encode())
+        if not operation or (index and not index.isdecimal()):
+            raise invalid_argument(f"Tensor {tensor_name}, specified in the signature, is not in the graph")
+        if int(index or 0) >= self._tf.operation_num_outputs(operation):
+            raise invalid_argument(f"Tensor {tensor_name}, specified in the signature, is no output of its operation")
+        return Output(operation, int(index or 0))
+
+    def run(
+        self,
+        plan: RunPlan,
+        inputs: Sequence[Array],
+        *,
+        timeout: float | None = None,
+        inline: bool = False,
+        copy: bool = False,
+    ) -> list[Array]:
+        """Feeds ``inputs`` and returns what the plan fetches, read-only.
+
+        ``timeout``, in seconds, is looked at between two kernels. ``inline``: on the calling thread, holding
+        the GIL, with no time-out. ``copy``: no output shares memory with the session. Raises ServingError.
+        """
+        _guard.check()
+        tf = self._tf
+        try:
+            arguments = plan.idle.pop()
+        except IndexError:
+            arguments = _Arguments(tf, plan)
+        session_run = tf.session_run_holding_gil if inline else tf.session_run
+        options = self._inline_options if inline else None
+        if timeout is not None and not inline:
+            options = _RunOptions(RunOptions(timeout_in_ms=max(1, ceil(timeout * 1e3))))
+        fed = arguments.inputs
+        num_fed = 0
+        try:
+            for array in inputs:
+                fed[num_fed] = new_tensor(tf, array)
+                num_fed += 1
+            session_run(
+                self._session,
+                options and options.address,
+                plan.feeds,
+                arguments.inputs_address,
+                num_fed,
+                plan.fetches,
+                arguments.outputs_address,
+                plan.num_fetches,
+                None,
+                0,
+                None,
+                arguments.status.address,
+            )
+        finally:
+            for index in range(num_fed):
+                tf.delete_tensor(fed[index])
+        arguments.status.check()
+        outputs = list(arguments.outputs)
+        plan.idle.append(arguments)
+        results = []
+        try:
+            while outputs:
+                results.append(take_tensor(tf, outputs.pop(0), copy=copy))
+        finally:
+            for tensor in outputs:
+                tf.delete_tensor(tensor)
+        return results
+
+    def close(self) -> None:
+        """Gives back all memory but that of large outputs still in use. No run may be going on."""
+        tf = self._tf
+        if self._session is not None:
+            with Status(tf) as status:
+                tf.close_session(self._session, status.address)
+                tf.delete_session(self._session, status.address)
+            self._session = None
+        if self._graph:
+            tf.delete_graph(self._graph)
+            self._graph = 0
+
+
+class _RunOptions:
+    """A serialized ``RunOptions`` as a ``TF_Buffer``."""
+
+    def __init__(self, options: RunOptions) -> None:
+        serialized: bytes = options.SerializeToString()
+        self._data = ctypes.create_string_buffer(serialized, len(serialized))
+        self._buffer = Buffer(ctypes.addressof(self._data), len(serialized), None)
+        self.address = ctypes.addressof(self._buffer)
+
+
+class _ForkGuard:
+    """A child forked after the first session has none of TensorFlow's threads: there a run would wait for ever."""
+
+    def __init__(self) -> None:
+        self._session_exists = False
+        self._forked = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def session_exists(self) -> None:
+        self._session_exists = True
+
+    def _after_fork(self) -> None:
+        self._forked = self._session_exists
+
+    def check(self) -> None:
+        """Raises FAILED_PRECONDITION in such a child."""
+        if self._forked:
+            raise ServingError(
+                Code.FAILED_PRECONDITION,
+                "this process was forked from one with a TensorFlow session: fork before the first, or use exec",
+            )
+
+
+_guard = _ForkGuard()

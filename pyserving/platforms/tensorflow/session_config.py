@@ -1,0 +1,33 @@
+"""How sessions are set up: what the server was told, as TensorFlow's ``ConfigProto``."""
+
+from dataclasses import dataclass
+
+from pyserving.protos.messages import ConfigProto
+from pyserving.sources.text_proto import read_text_proto
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What holds for all TensorFlow models of a server.
+
+    Thread pools are the process's: the sizes that the first session asks for hold for all, unless the config
+    file sets ``use_per_session_threads``.
+    """
+
+    tags: tuple[str, ...] = ("serve",)
+    """Which of a SavedModel's graphs to load: the one with exactly these tags."""
+    intra_op_parallelism: int = 0
+    """Threads that share one operation; 0: what the config file says, else one per CPU."""
+    inter_op_parallelism: int = 0
+    """Operations that run at the same time; 0: what the config file says, else one per CPU."""
+    config_file: str = ""
+    """A ``ConfigProto`` in text format, under the values above; empty: none."""
+
+    def config_proto(self) -> ConfigProto:
+        """Raises ServingError where the config file cannot be read."""
+        config = read_text_proto(self.config_file, ConfigProto) if self.config_file else ConfigProto()
+        if self.intra_op_parallelism:
+            config.intra_op_parallelism_threads = self.intra_op_parallelism
+        if self.inter_op_parallelism:
+            config.inter_op_parallelism_threads = self.inter_op_parallelism
+        return config
