@@ -197,7 +197,6 @@ class Manager:
     def _advance(self, name: str) -> None:
         """Takes every step that the policy has for this stream now. Called after each change of it."""
         stream = self._streams[name]
-        self._waiting_to_load.pop(name, None)
         while action := self._policy.next_action(
             [StreamVersion(version, harness.phase, harness.aspired) for version, harness in stream.items()]
         ):
@@ -205,11 +204,14 @@ class Manager:
                 case Unload(version):
                     self._drain(stream[version])
                 case Load(version) if self._loads < self._num_load_threads:
+                    # It leaves its place in line: a stream of many versions does not keep others waiting.
+                    self._waiting_to_load.pop(name, None)
                     self._start_load(stream[version])
                 case Load():
-                    # To the end of the line: streams with many versions do not keep others from loading theirs.
-                    self._waiting_to_load[name] = None
+                    self._waiting_to_load.setdefault(name)
                     break
+        else:
+            self._waiting_to_load.pop(name, None)
         if not stream:
             del self._streams[name]
 
@@ -298,8 +300,9 @@ class Manager:
 
     def _end_load(self, harness: Harness) -> None:
         self._loads -= 1
-        self._advance(harness.id.name)
+        # Those in line before this stream, which may want more.
         self._use_free_load_threads()
+        self._advance(harness.id.name)
 
     def _replace_serving(self, name: str) -> None:
         serving = dict(self._serving)
