@@ -22,7 +22,7 @@ from pyserving.transport.body import Body, BodyTooLarge, GzipBody, PlainBody
 from pyserving.transport.eager import EagerTask
 from pyserving.transport.limits import HttpLimits
 from pyserving.transport.listener import Connection, Connections
-from pyserving.transport.response_head import ResponseHeads
+from pyserving.transport.response_head import NO_CONTENT, ResponseHeads
 
 logger = logging.getLogger("pyserving.transport")
 
@@ -223,16 +223,20 @@ class Http1Connection(Connection):
                     return
                 size = _SLICE
                 if self._state == _BODY and self._length > 0:
-                    size = max(size, self._length - (self._body.received if self._body else 0))
+                    size = max(size, self._length - self._received)
                 self._parse(view[at : at + size])
                 at += size
         finally:
             self._feeding = False
 
+    @property
+    def _received(self) -> int:
+        """Bytes of the body that is being read."""
+        return self._body.received if self._body is not None else 0
+
     def _parse(self, data: bytes | memoryview) -> None:
         state = self._state
-        body = self._body
-        received = body.received if body else 0
+        received = self._received
         self._completed = False
         try:
             self._parser.feed_data(data)
@@ -246,7 +250,7 @@ class Http1Connection(Connection):
             if self._state == _HEAD:
                 self._unfinished = 0 if self._completed else self._unfinished + len(data)
             elif state == _BODY and self._state == _BODY and self._length < 0 and not self._completed:
-                self._unfinished = self._unfinished + len(data) if body and body.received == received else 0
+                self._unfinished = self._unfinished + len(data) if self._received == received else 0
             else:
                 self._unfinished = 0
             if self._unfinished > self._limits.max_head and not self._over:
@@ -458,7 +462,7 @@ class Http1Connection(Connection):
             failed = self.on_handler_error(error)
             body = failed.body
             head = heads.head(failed.status, failed.content_type, len(body), (), connection)
-        if exchange.head_only:
+        if exchange.head_only or response.status == NO_CONTENT:
             self._transport.write(head)
         elif len(body) <= _JOIN:
             self._transport.write(head + body)
@@ -514,7 +518,7 @@ class Http1Connection(Connection):
                 self._transport.pause_reading()
         if self._owes_continue and not self._exchanges:
             self._owes_continue = False
-            if self._body is None or not self._body.received:
+            if not self._received:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not may_read:  # the client is not late while we do not listen
             self._head_deadline = 0.0

@@ -163,8 +163,9 @@ def open_tcp(host: str, port: int, backlog: int = BACKLOG) -> list[socket.socket
         dual = False
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except OSError as error:
-            raise ServingError(Code.INVALID_ARGUMENT, f"Cannot listen on {host!r}: {error.strerror}") from error
+        except (OSError, UnicodeError) as error:  # names too long for DNS are UnicodeErrors
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ServingError(Code.INVALID_ARGUMENT, f"Cannot listen on {host!r}: {reason}") from error
         addresses = list(dict.fromkeys((family, str(sockaddr[0])) for family, _, _, _, sockaddr in found))
     sockets: list[socket.socket] = []
     try:

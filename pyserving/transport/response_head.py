@@ -8,6 +8,10 @@ from email.utils import formatdate
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus} | {499: "Client Closed Request"}
 
 
+NO_CONTENT = 204
+"""Has no body and must not tell the length of one (RFC 9110, 8.6)."""
+
+
 class ResponseHeads:
     """Shared by all connections of a server. Answers differ in little but their length, so the bytes up to the length
     are kept for the second in which their Date is right."""
@@ -37,29 +41,18 @@ class ResponseHeads:
         block = self._blocks.get((status, content_type))
         if block is None:
             block = self._blocks[(status, content_type)] = self._block(status, content_type)
-        if status == http.HTTPStatus.NO_CONTENT:  # must not tell a length (RFC 9110, 8.6)
-            block, end = block[: -len(_LENGTH)], b"\r\n"
-        else:
-            end = b"%d\r\n\r\n" % length
-        if not headers and not connection:
-            return block + end
-        fields = b"".join(_field(name, value) for name, value in headers)
-        cut = len(block) if status == http.HTTPStatus.NO_CONTENT else -len(_LENGTH)
-        return block[:cut] + connection + fields + block[cut:] + end
+        extra = connection
+        for name, value in headers:
+            extra += _field(name, value)
+        if status == NO_CONTENT:
+            return b"%b%b\r\n" % (block, extra)
+        return b"%b%bContent-Length: %d\r\n\r\n" % (block, extra, length)
 
     def _block(self, status: int, content_type: str) -> bytes:
+        phrase = _PHRASES.get(status, "Unknown").encode()
+        date = formatdate(self._second, usegmt=True).encode()
         kind = _field("Content-Type", content_type) if content_type else b""
-        date = formatdate(self._second, usegmt=True)
-        return b"HTTP/1.1 %d %b\r\nDate: %b\r\n%b%b" % (
-            status,
-            _PHRASES.get(status, "Unknown").encode(),
-            date.encode(),
-            kind,
-            _LENGTH,
-        )
-
-
-_LENGTH = b"Content-Length: "
+        return b"HTTP/1.1 %d %b\r\nDate: %b\r\n%b" % (status, phrase, date, kind)
 
 
 def _field(name: str, value: str) -> bytes:
