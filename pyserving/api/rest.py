@@ -11,14 +11,16 @@ import orjson
 from google.protobuf.json_format import MessageToDict
 
 from pyserving.api.exchange import HttpRequest, HttpResponse
+from pyserving.api.inference import classify, regress, serialized_examples
 from pyserving.api.models import DEFAULT_SIGNATURE, Models, ModelSpec
 from pyserving.api.predict import predict
 from pyserving.api.status import StatusApi
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.platforms.model import Model, Signature
+from pyserving.wire.json_examples import parse_examples
 from pyserving.wire.json_request import parse_predict
-from pyserving.wire.json_writer import write_error, write_predict
+from pyserving.wire.json_writer import write_classes, write_error, write_predict, write_values
 
 logger = logging.getLogger("pyserving.api")
 
@@ -81,7 +83,9 @@ class RestApi:
                 return HttpResponse(200, self._status_body(route.spec))
             if route.action == "metadata":
                 return HttpResponse(200, self._metadata_body(route.spec))
-            raise ServingError(Code.UNIMPLEMENTED, f"{route.action} is not there yet; use predict")
+            if route.action == "classify":
+                return HttpResponse(200, await self._classify(route.spec, request.body))
+            return HttpResponse(200, await self._regress(route.spec, request.body))
         except ServingError as error:
             return HttpResponse(HTTP_STATUS[error.code], write_error(error.message))
 
@@ -99,6 +103,21 @@ class RestApi:
             inputs, row = parsed.tensors(signature.inputs)
             results = await predict(self._executor, handle, signature, inputs, tuple(signature.outputs), deadline)
             return write_predict(results, row)
+
+    async def _classify(self, spec: ModelSpec, body: bytes) -> bytes:
+        deadline = time.monotonic() + self._timeout
+        parsed = parse_examples(body)
+        with self._models.acquire(spec) as handle:
+            examples = serialized_examples(parsed.examples, parsed.context)
+            classes = await classify(self._executor, handle, parsed.signature_name, examples, deadline)
+            return write_classes(classes.labels, classes.scores)
+
+    async def _regress(self, spec: ModelSpec, body: bytes) -> bytes:
+        deadline = time.monotonic() + self._timeout
+        parsed = parse_examples(body)
+        with self._models.acquire(spec) as handle:
+            examples = serialized_examples(parsed.examples, parsed.context)
+            return write_values(await regress(self._executor, handle, parsed.signature_name, examples, deadline))
 
     def _status_body(self, spec: ModelSpec) -> bytes:
         return orjson.dumps(

@@ -41,11 +41,31 @@ def write_predict(outputs: Mapping[str, Array], row: bool) -> bytes:
         _check_rows(outputs)
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
-        return (b'{"predictions":' if row else b'{"outputs":') + _text(name, array) + b"}"
+        return (b'{"predictions":' if row else b'{"outputs":') + array_text(name, array) + b"}"
     if row:
         return b'{"predictions":[' + b",".join(_row_objects(outputs)) + b"]}"
-    members = [orjson.dumps(name) + b":" + _text(name, array) for name, array in outputs.items()]
+    members = [orjson.dumps(name) + b":" + array_text(name, array) for name, array in outputs.items()]
     return b'{"outputs":{' + b",".join(members) + b"}}"
+
+
+def write_classes(labels: Array | None, scores: Array | None) -> bytes:
+    """The body of a classify response: ``results``, for each example its [label, score] pairs.
+
+    Both are [examples, classes]; one may be None: labels are then empty, scores 0.
+    """
+    given = labels if labels is not None else scores
+    assert given is not None
+    count, width = given.shape
+    names = _value_texts("classes", labels) if labels is not None else [b'""'] * given.size
+    numbers = _row_texts("scores", scores.ravel()) if scores is not None and scores.size else [b"0.0"] * given.size
+    pairs = [b"[" + name + b"," + number + b"]" for name, number in zip(names, numbers, strict=True)]
+    rows = [b"[" + b",".join(pairs[i * width : (i + 1) * width]) + b"]" for i in range(count)]
+    return b'{"results":[' + b",".join(rows) + b"]}"
+
+
+def write_values(values: Array) -> bytes:
+    """The body of a regress response: ``results``, a number for each example."""
+    return b'{"results":' + array_text("outputs", values) + b"}"
 
 
 def _check_rows(outputs: Mapping[str, Array]) -> None:
@@ -68,16 +88,16 @@ def _row_objects(outputs: Mapping[str, Array]) -> list[bytes]:
 def _row_texts(name: str, array: Array) -> list[bytes]:
     """The JSON text of each row: the text of the whole, cut where rows meet."""
     if not array.size or array.dtype.char not in _NUMBERS:
-        return [_text(name, value) for value in array] if array.ndim > 1 else _value_texts(name, array)
+        return [array_text(name, value) for value in array] if array.ndim > 1 else _value_texts(name, array)
     inner = array.ndim - 1
     opening, closing = b"[" * inner, b"]" * inner
     # Rows meet at the only commas with so many brackets on both sides.
-    rows = _text(name, array)[1 + inner : -1 - inner].split(closing + b"," + opening)
+    rows = array_text(name, array)[1 + inner : -1 - inner].split(closing + b"," + opening)
     return [opening + text + closing for text in rows] if inner else rows
 
 
-def _text(name: str, array: Array) -> bytes:
-    """The JSON text of a whole array."""
+def array_text(name: str, array: Array) -> bytes:
+    """The JSON text of a whole array; ``name`` is of the output that it is, for errors and the ``_bytes`` rule."""
     if array.dtype.char in _NUMBERS:
         text = orjson.dumps(
             array if array.ndim and array.flags.c_contiguous else _contiguous(array),
