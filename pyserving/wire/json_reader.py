@@ -2,7 +2,8 @@
 
 The rules are those of rapidjson's iterative parser with NaN and infinity allowed, which stops behind the first
 value: text after it is ignored, a byte order mark is skipped, a NUL byte ends the text, strings may hold bytes
-that are not UTF-8. It never recurses, so no depth of nesting can hurt it.
+that are not UTF-8. It does not recurse; that it refuses absurdly deep nesting is our own rule, for the real server
+crashes there.
 """
 
 import math
@@ -10,6 +11,9 @@ import re
 from typing import Any, NoReturn
 
 from pyserving.core.errors import invalid_argument
+
+MAX_DEPTH = 10_000
+"""Levels of lists and objects that are read: far more than any fast parser takes."""
 
 JsonValue = Any
 """None, bool, int (of -2**63 to 2**64-1), float (integers beyond those too), str, list or JsonObject.
@@ -116,6 +120,8 @@ class _Reader:
                     if containers:
                         _add(containers[-1], name, child)
                     containers.append(child)
+                    if len(containers) > MAX_DEPTH:
+                        self._fail(f"Nested more than {MAX_DEPTH} levels deep.")
                     expected = _VALUE if byte == _OPEN_LIST else _NAME
                     may_close = True
                     continue

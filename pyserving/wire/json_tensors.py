@@ -76,7 +76,7 @@ def leaves_of(value: JsonValue) -> tuple[Sequence[JsonValue], tuple[int, ...], s
 
 
 def make_array(leaves: Sequence[JsonValue], shape: tuple[int, ...], kinds: set[type], dtype: DType) -> Array:
-    """An array of ``dtype`` and ``shape``; raises NotPlainError unless ``leaves``, of types ``kinds``, are of that dtype.
+    """An array of ``dtype`` and ``shape``; raises NotPlainError unless ``leaves``, of types ``kinds``, are of it.
 
     A number that float32 cannot hold becomes infinite, and one below the smallest normal float becomes zero: the
     real server reads JSON on threads that flush denormal numbers.

@@ -21,11 +21,11 @@ _NUMBERS = frozenset("?bhilqBILQefd")
 
 
 def write_error(message: str) -> bytes:
-    """``{"error": message}``; what is not UTF-8 in the message becomes replacement characters."""
+    """``{"error": message}``; what UTF-8 cannot carry becomes question marks."""
     try:
         return orjson.dumps({"error": message})
     except TypeError:
-        return orjson.dumps({"error": message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")})
+        return orjson.dumps({"error": message.encode(errors="replace").decode()})
 
 
 def write_predict(outputs: Mapping[str, Array], row: bool) -> bytes:
