@@ -158,6 +158,7 @@ class _UnaryCall(StreamEvents):
     """One call: reads the message, runs the handler, answers; or fails at any point before."""
 
     __slots__ = (
+        "_announced",
         "_answered",
         "_connection",
         "_deadline",
@@ -182,6 +183,7 @@ class _UnaryCall(StreamEvents):
         self._deadline: float | None = None
         self._metadata: list[tuple[str, str]]
         self._reader: MessageReader | None = None
+        self._announced = False  # a message has begun
         self._message: tuple[bytes, bool] | None = None
         self._task: EagerTask[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -229,7 +231,7 @@ class _UnaryCall(StreamEvents):
     def _read(self, data: bytes, end: bool) -> None:
         if self._reader is None:
             self._reader = MessageReader(self._admit)
-        for message in self._reader.feed(data):
+        for message in self._reader.feed(data):  # one: a second is not admitted
             self._message = message
         if end:
             if self._reader.inside:
@@ -238,11 +240,12 @@ class _UnaryCall(StreamEvents):
                 raise _no_message()
 
     def _admit(self, length: int) -> None:
+        if self._announced:
+            raise ServingError(Code.UNIMPLEMENTED, "Expected one request message, got more")
+        self._announced = True
         limit = self._connection.limits.max_receive_message
         if 0 <= limit < length:
             raise ServingError(Code.RESOURCE_EXHAUSTED, f"Received message larger than max ({length} vs. {limit})")
-        if self._message is not None:
-            raise ServingError(Code.UNIMPLEMENTED, "Expected one request message, got more")
         self._hold(length)
 
     def _hold(self, size: int) -> None:

@@ -46,6 +46,7 @@ _DRAIN_ROUND_TRIP = 1.0
 _PING_DRAIN = b"drain..."
 _PING_ALIVE = b"alive..."
 _UNLIMITED = 1 << 62
+_PEER_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HTTP1_REQUEST = re.compile(rb"(?!PRI )[A-Z]")
 
 
@@ -144,6 +145,8 @@ class Http2Connection(Connection):
         self._read_while_blocked = 0
         self._read_paused = False
         self._heard = False
+        self._preface = b""  # ours, until it is sent
+        self._preface_missing = len(_PEER_PREFACE)
         self._settled = False  # the peer's SETTINGS came
         self._draining = False
         self._final_goaway_sent = False
@@ -192,6 +195,7 @@ class Http2Connection(Connection):
             }
         )
         self._h2.set_local_window_size(limits.connection_window)
+        self._preface = self._h2.data_to_send()
         self._call_later(limits.preface_timeout, self._preface_late)
         if limits.keepalive_time is not None:
             self._call_later(limits.keepalive_time, self._check_alive)
@@ -210,6 +214,12 @@ class Http2Connection(Connection):
             self._fail(error, data)
             return
         self._dispatch()
+        if self._preface:
+            # Nothing is said before the peer's preface was seen whole: who speaks HTTP/1.1 must get a clean answer.
+            self._preface_missing -= len(data)
+            if self._preface_missing > 0:
+                return
+            self._send_preface()
         self._flush()
         if self._write_paused and not self._read_paused:
             self._read_while_blocked += len(data)
@@ -347,10 +357,16 @@ class Http2Connection(Connection):
             logger.info("%s broke HTTP/2: %s", self._peer, error)
             flood = isinstance(error, ngh2.DenialOfServiceError)
             code = ngh2.ErrorCode.ENHANCE_YOUR_CALM if flood else ngh2.ErrorCode.PROTOCOL_ERROR
+            self._send_preface()
             self._transport.write(_goaway(self._last_stream, code, str(error).encode()))
         else:
             self._transport.write(_HTTP1_ANSWER)
         self._close()
+
+    def _send_preface(self) -> None:
+        if self._preface:
+            self._transport.write(self._preface)
+            self._preface = b""
 
     def _close(self) -> None:
         """Closes after what was written; ``connection_lost`` tells the streams."""
@@ -372,7 +388,7 @@ class Http2Connection(Connection):
     def _check_alive(self) -> None:
         limits = self._http2_limits
         assert limits.keepalive_time is not None
-        if self._heard or self._closing:
+        if self._heard or not self._settled or self._closing:
             self._heard = False
             self._call_later(limits.keepalive_time, self._check_alive)
             return
