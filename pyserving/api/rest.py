@@ -51,6 +51,12 @@ _INFERENCE = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<verb>classi
 _RESOURCE = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<resource>metadata))?", re.I | re.A)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 
+_CORS_HEADERS = (
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", "POST, GET"),
+    ("Access-Control-Allow-Headers", "Content-Type"),
+)
+
 _MAX_CACHED_ROUTES = 1024
 
 
@@ -59,35 +65,45 @@ class Route:
     """What a method and a path ask for."""
 
     action: str
-    """``predict``, ``classify``, ``regress``, ``status`` or ``metadata``."""
+    """``predict``, ``classify``, ``regress``, ``status``, ``metadata`` or ``preflight``."""
     spec: ModelSpec
 
 
 class RestApi:
     """Answers the requests of the REST interface; ``handle`` is an HttpHandler."""
 
-    def __init__(self, models: Models, status: StatusApi, executor: EngineExecutor, *, timeout: float) -> None:
-        """``timeout``: the most that a request may take, in seconds."""
+    def __init__(
+        self, models: Models, status: StatusApi, executor: EngineExecutor, *, timeout: float, cors: bool = False
+    ) -> None:
+        """``timeout``: the most that a request may take, in seconds. ``cors``: web pages of any origin may call."""
         self._models = models
         self._status = status
         self._executor = executor
         self._timeout = timeout
+        self._headers = _CORS_HEADERS if cors else ()
         self._routes: dict[tuple[str, str], Route] = {}
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         try:
-            route = self._routes.get((request.method, request.target)) or self._route(request)
-            if route.action == "predict":
-                return HttpResponse(200, await self._predict(route.spec, request.body))
-            if route.action == "status":
-                return HttpResponse(200, self._status_body(route.spec))
-            if route.action == "metadata":
-                return HttpResponse(200, self._metadata_body(route.spec))
-            if route.action == "classify":
-                return HttpResponse(200, await self._classify(route.spec, request.body))
-            return HttpResponse(200, await self._regress(route.spec, request.body))
+            return HttpResponse(200, await self._answer(request), headers=self._headers)
         except ServingError as error:
-            return HttpResponse(HTTP_STATUS[error.code], write_error(error.message))
+            return HttpResponse(HTTP_STATUS[error.code], write_error(error.message), headers=self._headers)
+
+    async def _answer(self, request: HttpRequest) -> bytes:
+        route = self._routes.get((request.method, request.target)) or self._route(request)
+        match route.action:
+            case "predict":
+                return await self._predict(route.spec, request.body)
+            case "classify":
+                return await self._classify(route.spec, request.body)
+            case "regress":
+                return await self._regress(route.spec, request.body)
+            case "status":
+                return self._status_body(route.spec)
+            case "metadata":
+                return self._metadata_body(route.spec)
+            case _:
+                return _preflight_body(request)
 
     def _route(self, request: HttpRequest) -> Route:
         route = find_route(request.method, request.target)
@@ -168,7 +184,16 @@ def find_route(method: str, target: str) -> Route:
         match = _RESOURCE.fullmatch(target)
         if match:
             return Route("metadata" if match["resource"] == "metadata" else "status", _spec(match))
+    elif method == "OPTIONS":
+        return Route("preflight", ModelSpec(""))
     raise invalid_argument(f"Malformed request: {method} {target}")
+
+
+def _preflight_body(request: HttpRequest) -> bytes:
+    """Browsers ask before they send; the answer lies in the headers."""
+    if not re.search("https?://", request.headers.get("origin", "")):
+        raise ServingError(Code.FAILED_PRECONDITION, "Origin header is missing in CORS preflight")
+    return b""
 
 
 def _spec(match: re.Match[str]) -> ModelSpec:

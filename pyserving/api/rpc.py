@@ -1,6 +1,6 @@
 """The gRPC interface: PredictionService and ModelService, methods from serialized message to serialized message."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -27,6 +27,9 @@ WithModelSpec = (
     | messages.GetModelMetadataRequest
 )
 
+Reload = Callable[[messages.ModelServerConfig], Awaitable[None]]
+"""Makes a config true; raises ServingError."""
+
 _PREDICTION = "/tensorflow.serving.PredictionService/"
 _MODEL = "/tensorflow.serving.ModelService/"
 _MAX_CACHED_SPECS = 1024
@@ -36,9 +39,16 @@ class RpcApi:
     """The methods of the gRPC interface."""
 
     def __init__(
-        self, models: Models, status: StatusApi, executor: EngineExecutor, *, as_tensor_content: bool = False
+        self,
+        models: Models,
+        status: StatusApi,
+        executor: EngineExecutor,
+        reload: Reload,
+        *,
+        as_tensor_content: bool = False,
     ) -> None:
         """``as_tensor_content``: outputs are written to tensor_content, not to the ``*_val`` fields."""
+        self._reload = reload
         self._models = models
         self._status = status
         self._executor = executor
@@ -54,6 +64,7 @@ class RpcApi:
             _PREDICTION + "MultiInference": self._multi_inference,
             _PREDICTION + "GetModelMetadata": self._get_model_metadata,
             _MODEL + "GetModelStatus": self._get_model_status,
+            _MODEL + "HandleReloadConfigRequest": self._handle_reload_config_request,
         }
 
     async def _predict(self, data: bytes, context: RpcContext) -> bytes:
@@ -141,6 +152,12 @@ class RpcApi:
             if state.error:
                 item.status.error_code = state.error.code
                 item.status.error_message = state.error.message
+        return response.SerializeToString()
+
+    async def _handle_reload_config_request(self, data: bytes, _: RpcContext) -> bytes:
+        await self._reload(_parse(messages.ReloadConfigRequest, data).config)
+        response = messages.ReloadConfigResponse()
+        response.status.SetInParent()
         return response.SerializeToString()
 
     async def _get_model_metadata(self, data: bytes, _: RpcContext) -> bytes:

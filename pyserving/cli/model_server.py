@@ -54,10 +54,13 @@ def settings_of(flags: ModelServerFlags) -> Settings:
     """What the flags mean. Raises INVALID_ARGUMENT where they contradict each other."""
     return Settings(
         models=_models(flags),
+        config_file=flags.model_config_file,
+        config_poll_wait=flags.model_config_file_poll_wait_seconds,
         grpc_port=flags.port or None,
         rest_port=flags.rest_api_port or None,
         grpc_socket_path=flags.grpc_socket_path,
         rest_timeout=flags.rest_api_timeout_in_ms / 1e3,
+        cors=flags.rest_api_enable_cors_support,
         as_tensor_content=flags.enable_serialization_as_tensor_content,
         poll_wait=flags.file_system_poll_wait_seconds,
         num_load_threads=flags.num_load_threads,

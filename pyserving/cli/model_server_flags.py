@@ -46,9 +46,7 @@ class ModelServerFlags:
         "Threads that answer REST calls.",
         without_effect="one event loop reads and writes, so there are no such threads",
     )
-    rest_api_enable_cors_support: bool = _flag(
-        False, _NETWORK, "Send CORS headers with REST answers.", without_effect=_NOT_YET
-    )
+    rest_api_enable_cors_support: bool = _flag(False, _NETWORK, "Send CORS headers with REST answers.")
     grpc_channel_arguments: str = _flag(
         "",
         _NETWORK,
@@ -82,7 +80,7 @@ class ModelServerFlags:
         "", _MODELS, "File with a ModelServerConfig (text format): any number of models, version policies and labels."
     )
     model_config_file_poll_wait_seconds: int = _flag(
-        0, _MODELS, "Seconds between two readings of --model_config_file; 0: it is read once.", without_effect=_NOT_YET
+        0, _MODELS, "Seconds between two readings of --model_config_file; 0: it is read once."
     )
     allow_version_labels_for_unavailable_models: bool = _flag(
         False, _MODELS, "Let a new label point to a version that is not available yet."

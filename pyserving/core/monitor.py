@@ -81,10 +81,13 @@ class ServableStateMonitor:
         return next(reached, fresh[0] if all_ended else None)
 
 
-def require_available(states: Sequence[ServableState]) -> None:
-    """Raises UNKNOWN with the text of TensorFlow Serving where one of the states is not AVAILABLE."""
+def require_available(states: Sequence[ServableState], what: str = "servable(s)") -> None:
+    """Raises UNKNOWN with the text of TensorFlow Serving where one of the states is not AVAILABLE.
+
+    ``what`` is what did not become available: it says ``servable(s)`` at the start and ``model(s)`` after a reload.
+    """
     missing = sorted((state for state in states if state.state is not State.AVAILABLE), key=lambda state: state.id)
     if missing:
         whys = (f" due to error: {state.error}" if state.error else "" for state in missing)
         listed = "".join(f"{{{state.id}{why}}}, " for state, why in zip(missing, whys, strict=True))
-        raise ServingError(Code.UNKNOWN, f"{len(missing)} servable(s) did not become available: {{{listed}}}")
+        raise ServingError(Code.UNKNOWN, f"{len(missing)} {what} did not become available: {{{listed}}}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
+from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.core.events import EventBus
 from pyserving.core.labels import VersionLabels
 from pyserving.core.manager import Manager
@@ -17,9 +18,11 @@ from pyserving.core.servable import ServableId, ServableRequest
 from pyserving.core.source import AspiredVersion
 from pyserving.core.state import ServableState
 from pyserving.platforms.tensorflow.loader import TensorFlowLoader
+from pyserving.protos import messages
 from pyserving.server.settings import Settings
 from pyserving.sources.file_system import FileSystemSource, MonitoredServable
-from pyserving.sources.model_config import ModelConfig
+from pyserving.sources.model_config import ModelConfig, models_from_config
+from pyserving.sources.text_proto import read_text_proto
 from pyserving.sources.version_folders import VersionPath
 
 T = TypeVar("T")
@@ -48,13 +51,15 @@ class Catalog:
         )
         self._settings = settings
         self._source = FileSystemSource(
-            {model.name: MonitoredServable(model.base_path, model.version_policy) for model in self.models},
-            self._on_versions,
-            poll_wait_seconds=settings.poll_wait,
+            _monitored(self.models), self._on_versions, poll_wait_seconds=settings.poll_wait
         )
+        self._aspired: dict[str, int] = {}
+        """How many versions of each model the source asked for at last."""
+        self._reloading = asyncio.Lock()
 
     def start(self) -> None:
-        """Looks for versions, and begins to load them."""
+        """Looks for versions, and begins to load them. Raises ServingError where the session options are wrong."""
+        self._settings.session_options.config_proto()
         if not self._settings.wait_for_models:
             self._assign_labels(allow_unavailable=True)
         self._source.start()
@@ -71,6 +76,52 @@ class Catalog:
         require_available(await self.wait_until_settled())
         self._assign_labels(allow_unavailable=self._settings.allow_labels_for_unavailable)
 
+    async def reload(self, config: messages.ModelServerConfig) -> None:
+        """Makes exactly ``config`` true, and waits until what is new in it is available.
+
+        Raises ServingError: INVALID_ARGUMENT, and nothing was changed, where the config itself is wrong; else the
+        config holds, and the error says which model cannot be found or loaded, or which label points nowhere.
+        """
+        async with self._reloading:
+            models = models_from_config(config, running=self.models)
+            if models is None:
+                raise invalid_argument(
+                    "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
+                    "currently supported"
+                )
+            before = {model.name: (model.base_path, model.version_policy) for model in self.models}
+            changed = [model for model in models if (model.base_path, model.version_policy) != before.get(model.name)]
+            mark = self.monitor.mark()
+            self.models = tuple(models)
+            await _on_a_thread(lambda: self._source.update(_monitored(models)))
+            for model in changed:
+                if error := self._source.errors.get(model.name):
+                    raise error
+            requests = [ServableRequest(model.name) for model in changed if self._aspired.get(model.name)]
+            states = await _on_a_thread(lambda: self.monitor.wait_until_available(requests, since=mark))
+            require_available(states, "model(s)")
+            self._assign_labels(allow_unavailable=self._settings.allow_labels_for_unavailable)
+
+    async def follow_config_file(self, path: str, wait: float) -> None:
+        """Reads ``path`` every ``wait`` seconds and reloads what it says. What is wrong is logged, and changes nothing.
+
+        A file that did not change is applied again only if that failed the last time: a label may have to wait for
+        its version.
+        """
+        applied: messages.ModelServerConfig | None = None
+        failure = ""
+        while True:
+            await asyncio.sleep(wait)
+            try:
+                config = await asyncio.to_thread(read_text_proto, path, messages.ModelServerConfig)
+                if config != applied:
+                    await self.reload(config)
+                    applied, failure = config, ""
+            except ServingError as error:
+                if str(error) != failure:
+                    logger.error("Could not apply %s: %s", path, error)
+                    failure = str(error)
+
     def stop(self) -> None:
         """Unloads everything, once the handles are released or the grace period is over."""
         self._source.stop()
@@ -82,11 +133,16 @@ class Catalog:
         for version, path in versions:
             servable = ServableId(name, version)
             aspired.append(AspiredVersion(servable, TensorFlowLoader(servable, path, options)))
+        self._aspired[name] = len(aspired)
         self.manager.set_aspired_versions(name, aspired)
 
     def _assign_labels(self, *, allow_unavailable: bool) -> None:
         labels: Mapping[str, Mapping[str, int]] = {model.name: model.labels for model in self.models}
         self.labels.update(labels, self.manager.is_available, allow_unavailable=allow_unavailable)
+
+
+def _monitored(models: Sequence[ModelConfig]) -> Mapping[str, MonitoredServable]:
+    return {model.name: MonitoredServable(model.base_path, model.version_policy) for model in models}
 
 
 def _log_event(event: ServableState) -> None:

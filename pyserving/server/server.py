@@ -33,19 +33,27 @@ class Server:
         self._settings = settings
         self._executor = EngineExecutor(settings.engine_threads)
         self._listeners: list[Listener] = []
+        self._following: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Opens the ports: at once, or when all models are available. Raises ServingError."""
-        if self._settings.wait_for_models:
+        settings = self._settings
+        if settings.wait_for_models:
             self.catalog.start()
             await self.catalog.wait_until_available()
             await self._open_ports()
         else:
             await self._open_ports()
             self.catalog.start()
+        if settings.config_file and settings.config_poll_wait:
+            self._following = asyncio.ensure_future(
+                self.catalog.follow_config_file(settings.config_file, settings.config_poll_wait)
+            )
 
     async def stop(self) -> None:
         """Takes no new request, lets those in flight end within the grace period, then unloads all models."""
+        if self._following is not None:
+            self._following.cancel()
         grace = self._settings.grace_period
         cut_off = sum(await asyncio.gather(*(listener.stop(grace) for listener in self._listeners)))
         if cut_off:
@@ -58,8 +66,8 @@ class Server:
         settings = self._settings
         models = Models(self.catalog.manager, self.catalog.labels)
         status = StatusApi(self.catalog.monitor, models, resolve_labels=settings.resolve_status_labels)
-        rpc = RpcApi(models, status, self._executor, as_tensor_content=settings.as_tensor_content)
-        rest = RestApi(models, status, self._executor, timeout=settings.rest_timeout)
+        rpc = RpcApi(models, status, self._executor, self.catalog.reload, as_tensor_content=settings.as_tensor_content)
+        rest = RestApi(models, status, self._executor, timeout=settings.rest_timeout, cors=settings.cors)
         methods = rpc.methods()
 
         def new_grpc_connection(connections: Connections) -> Connection:

@@ -12,6 +12,10 @@ class Settings:
     """Times are in seconds, sizes in bytes."""
 
     models: Sequence[ModelConfig]
+    config_file: str = ""
+    """Where ``models`` were read from, to be read again; empty: not from a file."""
+    config_poll_wait: float = 0.0
+    """Between two readings of ``config_file``; 0: it is not read again."""
 
     host: str = ""
     """Where both ports listen; empty: on all addresses."""
@@ -25,6 +29,8 @@ class Settings:
     """How long requests in flight may take once the server was asked to stop."""
 
     rest_timeout: float = 30.0
+    cors: bool = False
+    """REST answers carry the headers that let web pages of other origins read them."""
     as_tensor_content: bool = False
     """Outputs of gRPC Predict lie in tensor_content, not in the ``*_val`` fields."""
     engine_threads: int = 8
