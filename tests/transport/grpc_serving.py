@@ -175,9 +175,13 @@ class FrameClient:
         """No stream is left and a GOAWAY forbids more: ngh2 takes no more bytes."""
 
     def begin(
-        self, path: str = "/test.Test/Echo", *extra: tuple[bytes, bytes], end: bool = False, **other: bytes
+        self,
+        path: str = "/test.Test/Echo",
+        *extra: tuple[bytes, bytes],
+        end: bool = False,
+        method: bytes = b"POST",
+        content_type: bytes = b"application/grpc",
     ) -> int:
-        """Sends headers. ``method`` and ``content_type`` replace what gRPC wants."""
         return self.h2.send_request(
             [
                 (b":method", method),

@@ -74,9 +74,7 @@ def test_a_burst_of_h2load(server: Server, tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert re.search(r"requests: 2000 total, 2000 started, 2000 done, 2000 succeeded, 0 failed", done.stdout), (
-        done.stdout
-    )
+    assert "2000 done, 2000 succeeded, 0 failed" in done.stdout, done.stdout
 
 
 def test_curl_with_prior_knowledge(server: Server) -> None:
