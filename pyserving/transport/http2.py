@@ -315,6 +315,8 @@ class Http2Connection(Connection):
         elif isinstance(event, ngh2.PingAcknowledged):
             if event.opaque_data == _PING_DRAIN:
                 self._send_final_goaway()
+            elif self._cancel(self._ping_late):
+                self._check_alive()
         elif isinstance(event, ngh2.ConnectionClosed):
             self._close()
 
@@ -397,6 +399,7 @@ class Http2Connection(Connection):
         self.wake()
 
     def _ping_late(self) -> None:
+        self._timers.pop(self._ping_late)
         if self._heard:
             self._check_alive()
             return
@@ -415,10 +418,12 @@ class Http2Connection(Connection):
     def _call_later(self, delay: float, callback: Callable[[], None]) -> None:
         self._timers[callback] = self._loop.call_later(delay, callback)
 
-    def _cancel(self, callback: Callable[[], None]) -> None:
+    def _cancel(self, callback: Callable[[], None]) -> bool:
+        """Whether it was due."""
         timer = self._timers.pop(callback, None)
         if timer is not None:
             timer.cancel()
+        return timer is not None
 
     @property
     def _peer(self) -> str:
