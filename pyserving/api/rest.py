@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -11,12 +11,14 @@ import orjson
 from google.protobuf.json_format import MessageToDict
 
 from pyserving.api.exchange import HttpRequest, HttpResponse
+from pyserving.api.health import Health
 from pyserving.api.inference import classify, regress, serialized_examples
 from pyserving.api.models import DEFAULT_SIGNATURE, Models, ModelSpec
 from pyserving.api.predict import predict
 from pyserving.api.status import StatusApi
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
+from pyserving.core.state import ServableState
 from pyserving.platforms.model import Model, Signature
 from pyserving.wire.json_examples import parse_examples
 from pyserving.wire.json_request import parse_predict
@@ -51,6 +53,8 @@ _INFERENCE = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<verb>classi
 _RESOURCE = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<resource>metadata))?", re.I | re.A)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 
+_OWN_TARGETS = frozenset(("/healthz", "/readyz", "/v1/models"))
+
 _CORS_HEADERS = (
     ("Access-Control-Allow-Origin", "*"),
     ("Access-Control-Allow-Methods", "POST, GET"),
@@ -73,9 +77,21 @@ class RestApi:
     """Answers the requests of the REST interface; ``handle`` is an HttpHandler."""
 
     def __init__(
-        self, models: Models, status: StatusApi, executor: EngineExecutor, *, timeout: float, cors: bool = False
+        self,
+        models: Models,
+        status: StatusApi,
+        executor: EngineExecutor,
+        *,
+        timeout: float,
+        cors: bool = False,
+        health: Health | None = None,
     ) -> None:
-        """``timeout``: the most that a request may take, in seconds. ``cors``: web pages of any origin may call."""
+        """``timeout``: the most that a request may take, in seconds. ``cors``: web pages of any origin may call.
+
+        With ``health``, ``/healthz``, ``/readyz`` and the list of all models at ``/v1/models`` are served, which the
+        original does not have.
+        """
+        self._health = health
         self._models = models
         self._status = status
         self._executor = executor
@@ -85,6 +101,8 @@ class RestApi:
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         try:
+            if self._health is not None and request.target in _OWN_TARGETS and request.method in ("GET", "HEAD"):
+                return self._own_answer(request.target, self._health)
             return HttpResponse(200, await self._answer(request), headers=self._headers)
         except ServingError as error:
             return HttpResponse(HTTP_STATUS[error.code], write_error(error.message), headers=self._headers)
@@ -135,22 +153,17 @@ class RestApi:
             examples = serialized_examples(parsed.examples, parsed.context)
             return write_values(await regress(self._executor, handle, parsed.signature_name, examples, deadline))
 
+    def _own_answer(self, target: str, health: Health) -> HttpResponse:
+        if target == "/healthz":
+            return HttpResponse(200, b'{"alive":true}', headers=self._headers)
+        if target == "/readyz":
+            body = {"ready": health.ready, "draining": health.draining, "missing": health.missing()}
+            return HttpResponse(200 if health.ready else 503, orjson.dumps(body), headers=self._headers)
+        models = {name: _status_of(self._status.known_states(name)) for name in health.models()}
+        return HttpResponse(200, orjson.dumps({"models": models}), headers=self._headers)
+
     def _status_body(self, spec: ModelSpec) -> bytes:
-        return orjson.dumps(
-            {
-                "model_version_status": [
-                    {
-                        "version": str(state.id.version),
-                        "state": state.state.name,
-                        "status": {
-                            "error_code": state.error.code.name if state.error else "OK",
-                            "error_message": state.error.message if state.error else "",
-                        },
-                    }
-                    for state in self._status.states(spec)
-                ]
-            }
-        )
+        return orjson.dumps(_status_of(self._status.states(spec)))
 
     def _metadata_body(self, spec: ModelSpec) -> bytes:
         with self._models.acquire(spec) as handle:
@@ -168,6 +181,22 @@ class RestApi:
                     "metadata": {"signature_def": {"signature_def": signatures}},
                 }
             )
+
+
+def _status_of(states: Iterable[ServableState]) -> dict[str, object]:
+    return {
+        "model_version_status": [
+            {
+                "version": str(state.id.version),
+                "state": state.state.name,
+                "status": {
+                    "error_code": state.error.code.name if state.error else "OK",
+                    "error_message": state.error.message if state.error else "",
+                },
+            }
+            for state in states
+        ]
+    }
 
 
 def find_route(method: str, target: str) -> Route:

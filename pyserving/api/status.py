@@ -17,9 +17,13 @@ class StatusApi:
         self._models = models
         self._resolve_labels = resolve_labels
 
+    def known_states(self, name: str) -> Sequence[ServableState]:
+        """The states of all known versions of a model, highest first; none for a model never seen."""
+        return self._monitor.states(name)
+
     def states(self, spec: ModelSpec) -> Sequence[ServableState]:
         """The states of one version or of all known ones, highest version first. Raises NOT_FOUND."""
-        states = self._monitor.states(spec.name)
+        states = self.known_states(spec.name)
         version = self._models.version(spec) if self._resolve_labels or spec.label is None else None
         if version is not None:
             states = [state for state in states if state.id.version == version]

@@ -69,6 +69,7 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         load_retry_interval=flags.load_retry_interval_micros / 1e6,
         allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
         session_options=_session_options(flags),
+        health=False,
         wait_for_models=True,
         resolve_status_labels=False,
     )

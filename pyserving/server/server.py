@@ -5,6 +5,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 
+from pyserving.api.health import Health
 from pyserving.api.models import Models
 from pyserving.api.rest import RestApi
 from pyserving.api.rpc import RpcApi
@@ -26,6 +27,7 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         self.catalog = Catalog(settings)
+        self.health = Health(self.catalog.manager, lambda: [model.name for model in self.catalog.models])
         self.rest_address: str | None = None
         """Where a client on this machine finds REST, once the port is open: ``localhost:8501``."""
         self.grpc_addresses: list[str] = []
@@ -52,6 +54,7 @@ class Server:
 
     async def stop(self) -> None:
         """Takes no new request, lets those in flight end within the grace period, then unloads all models."""
+        self.health.draining = True
         if self._following is not None:
             self._following.cancel()
         grace = self._settings.grace_period
@@ -67,7 +70,14 @@ class Server:
         models = Models(self.catalog.manager, self.catalog.labels)
         status = StatusApi(self.catalog.monitor, models, resolve_labels=settings.resolve_status_labels)
         rpc = RpcApi(models, status, self._executor, self.catalog.reload, as_tensor_content=settings.as_tensor_content)
-        rest = RestApi(models, status, self._executor, timeout=settings.rest_timeout, cors=settings.cors)
+        rest = RestApi(
+            models,
+            status,
+            self._executor,
+            timeout=settings.rest_timeout,
+            cors=settings.cors,
+            health=self.health if settings.health else None,
+        )
         methods = rpc.methods()
 
         def new_grpc_connection(connections: Connections) -> Connection:

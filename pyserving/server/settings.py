@@ -47,6 +47,8 @@ class Settings:
     allow_labels_for_unavailable: bool = False
     session_options: SessionOptions = field(default_factory=SessionOptions)
 
+    health: bool = True
+    """Serve ``/healthz``, ``/readyz`` and the list of models at ``/v1/models``, which the original has not."""
     wait_for_models: bool = False
     """Open the ports when all models are available, and fail if one cannot be; else open them at once."""
     resolve_status_labels: bool = True
