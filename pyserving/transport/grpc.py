@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 import zlib
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -37,7 +36,7 @@ class GrpcConnection(Http2Connection):
         super().__init__(connections, self.limits)
         self._methods = methods
         self._held = 0
-        self._waiting: deque[_UnaryCall] = deque()
+        self._waiting: dict[_UnaryCall, None] = {}  # in the order of their arrival
 
     def request_received(self, stream: Stream, headers: Headers, end: bool) -> StreamEvents:
         fields = dict(headers)
@@ -80,7 +79,9 @@ class GrpcConnection(Http2Connection):
 
     def output_taken(self) -> None:
         while self._waiting and not self.output_full:
-            self._waiting.popleft().start()
+            call = next(iter(self._waiting))
+            del self._waiting[call]
+            call.start()
 
     def hold(self, size: int) -> None:
         """Takes a request's announced size into account. Raises ServingError (RESOURCE_EXHAUSTED)."""
@@ -92,13 +93,16 @@ class GrpcConnection(Http2Connection):
             )
         self._held += size
 
-    def release(self, size: int) -> None:
-        self._held -= size
+    def ended(self, call: "_UnaryCall", held: int) -> None:
+        """A call was answered or is gone; ``held``: what it made the connection hold."""
+        self._held -= held
+        if self._waiting:
+            self._waiting.pop(call, None)
 
     def start_when_possible(self, call: "_UnaryCall") -> None:
         """Starts a call, unless the client leaves so many answers unread that this one has to wait."""
         if self._waiting or self.output_full:
-            self._waiting.append(call)
+            self._waiting[call] = None
             call.arm_deadline()
         else:
             call.start()
@@ -256,8 +260,6 @@ class _UnaryCall(StreamEvents):
 
     def start(self) -> None:
         """The message is there: runs the handler."""
-        if self._answered:  # while it waited for its turn
-            return
         assert self._message is not None
         message, compressed = self._message
         self._message = None
@@ -299,6 +301,7 @@ class _UnaryCall(StreamEvents):
             self._task.cancel()
 
     def _done(self, answer: bytes | None, error: BaseException | None) -> None:
+        self._task = None
         if error is None:
             assert answer is not None
             if len(answer) > _MAX_LENGTH:
@@ -347,7 +350,7 @@ class _UnaryCall(StreamEvents):
         self._answered = True
         self._reader = None
         self._message = None
-        self._connection.release(self._held)
+        self._connection.ended(self, self._held)
         self._held = 0
         if self._timer is not None:
             self._timer.cancel()

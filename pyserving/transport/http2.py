@@ -191,7 +191,6 @@ class Http2Connection(Connection):
                 ngh2.Setting.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,
                 ngh2.Setting.INITIAL_WINDOW_SIZE: limits.stream_window,
                 ngh2.Setting.MAX_HEADER_LIST_SIZE: limits.max_header_list,
-                ngh2.Setting.ENABLE_CONNECT_PROTOCOL: 0,
             }
         )
         self._h2.set_local_window_size(limits.connection_window)
@@ -252,6 +251,7 @@ class Http2Connection(Connection):
         self._streams.clear()
         for stream in streams:
             stream.events.closed()
+            del stream.events
         self._connections.remove(self)
 
     # Connection
@@ -296,6 +296,7 @@ class Http2Connection(Connection):
                 stream = self._streams.pop(event.stream_id, None)
                 if stream is not None:
                     stream.events.closed()
+                    del stream.events  # so that no cycle waits for the garbage collector
             else:
                 self._handle_rare(event)
                 if self._closing:

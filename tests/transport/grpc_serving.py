@@ -73,7 +73,13 @@ class Methods:
 
 
 class Server:
-    def __init__(self, limits: GrpcLimits | None = None, unix: str | None = None) -> None:
+    def __init__(
+        self,
+        limits: GrpcLimits | None = None,
+        unix: str | None = None,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop,
+    ) -> None:
+        self._loop_factory = loop_factory
         self._limits = limits
         self._unix = unix
         self._ready = threading.Event()
@@ -117,7 +123,7 @@ class Server:
         return asyncio.run_coroutine_threadsafe(count(), self.loop).result(WAIT)
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=self._loop_factory) as runner:
             runner.run(self._serve())
 
     async def _serve(self) -> None:

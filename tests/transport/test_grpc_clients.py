@@ -10,6 +10,7 @@ import pytest
 from grpc_serving import WAIT, Server
 
 from pyserving.transport.grpc import GrpcLimits
+from pyserving.transport.loop import new_event_loop
 
 grpc = pytest.importorskip("grpc")
 
@@ -20,9 +21,9 @@ def method(channel: "grpc.Channel", name: str) -> "grpc.UnaryUnaryMultiCallable"
     return channel.unary_unary(f"/test.Test/{name}", None, None)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as running:
+@pytest.fixture(scope="module", params=[new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with Server(loop_factory=request.param) as running:
         yield running
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import gzip
 import itertools
 import logging
@@ -18,15 +19,17 @@ from hypothesis import strategies as st
 
 from pyserving.core.errors import Code
 from pyserving.transport.grpc import GrpcConnection, GrpcLimits
+from pyserving.transport.http2 import Stream
 from pyserving.transport.listener import Connections
+from pyserving.transport.loop import new_event_loop
 
 LIMITS = GrpcLimits(max_receive_message=100_000)
 GZIP = (b"grpc-encoding", b"gzip")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server(LIMITS) as running:
+@pytest.fixture(scope="module", params=[new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with Server(LIMITS, loop_factory=request.param) as running:
         yield running
 
 
@@ -487,6 +490,30 @@ def test_answers_that_come_later_share_a_write() -> None:
         assert len(transport.writes) == 1
         client.receive(transport.writes[0])
         assert [client.answers[stream].message for stream in streams] == [b"%d" % n for n in range(20)]
+        connection.connection_lost(None)
+
+    run(scenario())
+
+
+def test_a_call_leaves_no_garbage() -> None:
+    async def scenario() -> None:
+        connection, transport, methods = in_memory()
+        methods.gate.set()
+        client = FrameClient()
+        paths = ("/test.Test/Echo", "/test.Test/EchoLater", "/test.Test/Wait", "/test.Test/Nothing")
+        gc.collect()
+        gc.disable()
+        try:
+            streams = [client.request(b"x", path, (b"grpc-timeout", b"1H")) for path in paths]
+            connection.data_received(client.h2.data_to_send())
+            while not all(client.answers[stream].closed for stream in streams):
+                client.receive(b"".join(transport.writes))
+                transport.writes.clear()
+                await asyncio.sleep(0)
+            alive = [thing for thing in gc.get_objects() if isinstance(thing, Stream)]
+        finally:
+            gc.enable()
+        assert alive == []
         connection.connection_lost(None)
 
     run(scenario())
