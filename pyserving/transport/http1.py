@@ -199,7 +199,8 @@ class Http1Connection(Connection):
 
     def drain(self) -> None:
         self._draining = True
-        if self._state == _IDLE and not self._exchanges and not self._over:
+        in_handler = self._feeding or self._pumping  # it is called by one; the answer to that one will close
+        if self._state == _IDLE and not self._exchanges and not self._over and not in_handler:
             self._close(linger=False)
 
     def abort(self) -> None:

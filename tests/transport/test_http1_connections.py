@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import queue
 import socket
 import struct
 import threading
@@ -119,14 +120,17 @@ def test_stops_reading_when_many_requests_wait_and_loses_none(serve_http1):
     finish.join()
 
 
-def test_starts_no_request_of_a_client_that_does_not_read(serve_http1):
+@pytest.mark.parametrize("waits", [False, True])
+def test_starts_no_request_of_a_client_that_does_not_read(serve_http1, waits):
     started = []
 
     async def big(request: HttpRequest) -> HttpResponse:
         started.append(request.target)
+        if waits:
+            await asyncio.sleep(0)
         return HttpResponse(200, bytes(BIG if request.target == "/1" else 5))
 
-    server = serve_http1(big)
+    server = serve_http1(big, HttpLimits(max_pipelined=1))
     client = server.connect()
     client.send(get("/1") + get("/2") + get("/3"))
     while not started:
@@ -218,6 +222,14 @@ def test_answers_500_to_what_escapes_the_handler_and_lives_on(serve_http1, bug, 
     assert all(record.name == "pyserving.transport" and record.exc_info for record in errors)
 
 
+def test_answers_500_when_the_handler_is_no_coroutine_function(serve_http1, caplog):
+    client = serve_http1(raise_error).connect()
+    answer = client.ask(get("/"))
+    assert (answer.status, answer.error) == (500, "internal error")
+    assert caplog.records[-1].exc_info[0] is RuntimeError
+    assert client.rest() == b""
+
+
 def test_drain_answers_what_is_in_flight_and_closes_the_idle_at_once(serve_http1):
     gates = Gates()
     server = serve_http1(gates)
@@ -245,6 +257,45 @@ def test_drain_answers_what_is_in_flight_and_closes_the_idle_at_once(serve_http1
     server.call(gates.open, "/3")
     assert reading.answer().headers["connection"] == "close"
     assert aborted.result(10) == 0
+
+
+def test_drain_takes_no_request_after_the_answer_that_said_so(serve_http1):
+    seen = []
+
+    async def draining(request: HttpRequest) -> HttpResponse:
+        seen.append(request.target)
+        server.listener.connections.drain()
+        return HttpResponse(200, b"")
+
+    server = serve_http1(draining)
+    client = server.connect()
+    client.send(get("/1") + get("/2"))
+    assert client.answer().headers["connection"] == "close"
+    assert client.rest() == b""
+    assert seen == ["/1"]
+
+
+def test_drain_ends_a_connection_with_requests_yet_unread(serve_http1):
+    started: queue.SimpleQueue[str] = queue.SimpleQueue()
+    release = asyncio.Event()
+
+    async def wait(request: HttpRequest) -> HttpResponse:
+        started.put(request.target)
+        await release.wait()
+        return HttpResponse(200, b"")
+
+    server = serve_http1(wait, HttpLimits(max_pipelined=2))
+    client = server.connect()
+    client.send(get("/") * 5000)
+    for _ in range(2):
+        started.get(timeout=10)
+    server.call(server.listener.connections.drain)
+    server.call(release.set)
+    answers = 1
+    while "connection" not in client.answer().headers:
+        answers += 1
+    assert 2 <= answers < 5000
+    assert client.rest() == b""
 
 
 def test_drain_aborts_what_is_not_done_within_the_grace_period(serve_http1):

@@ -58,7 +58,7 @@ class Written(asyncio.Transport):
     def pause_reading(self) -> None: ...
 
 
-def serve(pieces: list[bytes], *, waits: bool) -> tuple[list[Any], bytes, bool]:
+def serve(pieces: list[bytes], *, waits: bool, turns: int = 100) -> tuple[list[Any], bytes, bool]:
     """The requests the handler saw, the bytes written, and whether the connection was closed."""
     seen: list[Any] = []
 
@@ -74,7 +74,7 @@ def serve(pieces: list[bytes], *, waits: bool) -> tuple[list[Any], bytes, bool]:
         connection.connection_made(transport)
         for piece in pieces:
             connection.data_received(piece)
-        for _ in range(10 * len(REQUESTS)):
+        for _ in range(turns):
             await asyncio.sleep(0)
         connection.connection_lost(None)
         return transport
@@ -131,3 +131,12 @@ def test_damaged_requests_never_end_in_an_error_of_ours(requests, places, damage
     assert records == []
     assert b"HTTP/1.1 500" not in written
     assert closed == (b"Connection: close\r\n" in written)
+
+
+def test_keeps_what_comes_while_too_many_requests_wait():
+    """Also from an event loop that delivers something more after reading was paused."""
+    first = b"".join(b"GET /%d HTTP/1.1\r\n\r\n" % number for number in range(2000))
+    seen, written, closed = serve([first, b"GET /more HTTP/1.1\r\n\r\n"], waits=True, turns=5000)
+    assert [target for _, target, _, _ in seen] == [*(f"/{number}" for number in range(2000)), "/more"]
+    assert written.count(b"HTTP/1.1 200 OK") == 2001
+    assert not closed
