@@ -1,5 +1,6 @@
 """Long lists of numbers at simdjson's speed: the text of one array to a numpy array."""
 
+from collections import deque
 from math import prod
 from typing import Literal
 
@@ -24,6 +25,11 @@ _WIDE: dict[DType, tuple[Literal["d", "i", "u"], type[np.generic]]] = {
     DType.UINT64: ("u", np.uint64),
 }
 
+# A spare parser, as its memory (some 15 bytes for each of the text) is dear to come by. Not for the longest texts,
+# whose memory would be kept for good.
+_spare_parsers: deque[Parser] = deque(maxlen=1)
+_LONGEST_SPARED = 8 << 20
+
 _NOT_STRUCTURE = b"0123456789.-+eE \t\r\n"
 
 
@@ -33,19 +39,24 @@ class NumberArray:
     def __init__(self, text: bytes) -> None:
         """Raises NotPlainError where ``text`` is not JSON that starts and ends with brackets."""
         self._text = text
-        # A parser of its own: a shared one would keep the memory of the largest body.
-        self._parser = Parser()
+        try:
+            self._parser = _spare_parsers.pop()
+        except IndexError:
+            self._parser = Parser()
         try:
             values = self._parser.parse(text)
         except (ValueError, RuntimeError):
             raise NotPlainError from None
         if not isinstance(values, SimdArray):
             raise NotPlainError
-        self._values = values
+        self._values: SimdArray | None = values
 
     def to_array(self, dtype: DType) -> Array:
-        """Raises NotPlainError unless the text is an array of numbers of ``dtype``, lists of a level equally long."""
-        if dtype not in _WIDE:
+        """Raises NotPlainError unless the text is an array of numbers of ``dtype``, lists of a level equally long.
+
+        Works once: the parser then serves another text.
+        """
+        if dtype not in _WIDE or self._values is None:
             raise NotPlainError
         code, wide_type = _WIDE[dtype]
         shape = find_shape(self._text.translate(None, _NOT_STRUCTURE))
@@ -53,6 +64,9 @@ class NumberArray:
             wide = np.frombuffer(self._values.as_buffer(of_type=code), wide_type)
         except (TypeError, ValueError, RuntimeError):
             raise NotPlainError from None
+        self._values = None  # a parser with living values refuses to parse
+        if len(self._text) <= _LONGEST_SPARED:
+            _spare_parsers.append(self._parser)
         if wide.size != prod(shape):
             # A list without commas has one value or none: the count tells.
             raise NotPlainError
@@ -90,10 +104,8 @@ def find_shape(structure: bytes) -> tuple[int, ...]:
         if end < depth:
             raise NotPlainError
         size = (end - start - 1) // (len(pattern) + 1)
-        pattern = b"[" + b",".join([pattern] * size) + b"]"
-        if not structure.startswith(pattern, start) or len(pattern) != end - start:
-            raise NotPlainError
+        pattern = b"[" + ((pattern + b",") * size)[:-1] + b"]"  # no longer than the list it stands for
         shape.append(size)
-    if len(pattern) != len(structure):
+    if pattern != structure:
         raise NotPlainError
     return tuple(reversed(shape))

@@ -170,8 +170,6 @@ class _OneArray:
     def tensors(self, specs: Mapping[str, TensorSpec]) -> tuple[dict[str, Array], bool]:
         try:
             arrays = {name: self._values.to_array(spec.dtype) for name, spec in _only(specs)}
-            if self._row and not len(next(iter(arrays.values()))):
-                raise NotPlainError
             return arrays, self._row
         except NotPlainError:
             pass

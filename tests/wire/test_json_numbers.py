@@ -111,6 +111,16 @@ def test_refused(text: bytes, dtype: DType) -> None:
         NumberArray(text).to_array(dtype)
 
 
+def test_texts_may_be_open_at_the_same_time_but_give_their_array_once() -> None:
+    first, second = NumberArray(b"[1]"), NumberArray(b"[2, 3]")
+    assert second.to_array(DType.INT32).tolist() == [2, 3]
+    third = NumberArray(b"[4]")
+    assert first.to_array(DType.INT32).tolist() == [1]
+    assert third.to_array(DType.INT32).tolist() == [4]
+    with pytest.raises(NotPlainError):
+        third.to_array(DType.INT32)
+
+
 @pytest.mark.filterwarnings("error")
 def test_floats_beyond_the_range_of_the_dtype() -> None:
     array = NumberArray(b"[1e39, -1e39, 1e-45, -1e-45, 1.17549435e-38, 16777217]").to_array(DType.FLOAT)

@@ -169,6 +169,8 @@ SOME_SPECS = st.sampled_from([X, TWO, TEXT, specs_of(b64=DType.STRING)]) | st.sa
 @example(b'{"signature_name":"a","signature_name":"b","instances":[1]}', X)
 @example(b'{"signature_name":"a","instances":[1],"signature_name":"b"}', X)
 @example(b'{"signature_name":"a","instances":[1],"inputs":[1]}', X)
+@example(b'{"signature_name":"","instances":[1],"signature_name":"b"}', X)
+@example(b'{"instances":[{"b64":{"b64":"AQ=="}},{"b64":"AQ=="}]}', specs_of(b64=DType.STRING))
 @example(b'{"instances":[[1],[]]}', X)
 @example(b'{"instances":[[],[1]]}', X)
 @example(b'{"instances":[[1,2],[]]}', X)
@@ -281,6 +283,13 @@ def test_not_a_number_and_infinity(padding: bytes) -> None:
     arrays, row = decode(b'{"instances": [[NaN, Infinity], [-Inf, -NaN]]}' + padding, X)
     assert row
     np.testing.assert_array_equal(arrays["x"], np.array([[np.nan, np.inf], [-np.inf, np.nan]], np.float32))
+
+
+@pytest.mark.parametrize("padding", [b"", LONG])
+def test_tensors_can_be_asked_for_again(padding: bytes) -> None:
+    parsed = parse_predict(b'{"instances": [1, 2]}' + padding)
+    assert show(parsed.tensors(X)[0]) == show(parsed.tensors(X)[0])
+    assert parsed.tensors(specs_of(x=DType.INT8))[0]["x"].tolist() == [1, 2]
 
 
 def test_strings() -> None:
