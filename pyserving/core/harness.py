@@ -45,6 +45,11 @@ class Harness:
         self._loader: Loader | None = aspired.loader
 
     @property
+    def wanted(self) -> bool:
+        """The version is aspired, if only once this one has gone."""
+        return self.aspired or self.successor is not None
+
+    @property
     def leaving(self) -> bool:
         """Its memory will soon be given back."""
         return self.phase in (Phase.DRAINING, Phase.UNLOADING)

@@ -198,7 +198,7 @@ class Manager:
         """Takes every step that the policy has for this stream now. Called after each change of it."""
         stream = self._streams[name]
         while action := self._policy.next_action(
-            [StreamVersion(version, harness.phase, harness.aspired) for version, harness in stream.items()]
+            [StreamVersion(version, harness.phase, harness.wanted) for version, harness in stream.items()]
         ):
             match action:
                 case Unload(version):

@@ -13,6 +13,7 @@ class StreamVersion(NamedTuple):
     version: int
     phase: Phase
     aspired: bool
+    """Also true of a version that is going and was aspired again: it will be NEW once it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,11 @@ class ResourcePreserving:
     """Unloads old versions before it loads new ones, so that both are never in memory; for a while none serves."""
 
     def next_action(self, versions: Sequence[StreamVersion]) -> Load | Unload | None:
-        going = [v for v in versions if not v.aspired and v.phase is not Phase.ENDED]
+        going = [
+            v
+            for v in versions
+            if v.phase in (Phase.DRAINING, Phase.UNLOADING) or (not v.aspired and v.phase is not Phase.ENDED)
+        ]
         for version in going:
             if version.phase is Phase.READY:
                 return Unload(version.version)

@@ -176,6 +176,18 @@ def test_a_version_aspired_again_while_it_unloads_is_loaded_anew_once_it_is_gone
     assert house.loaders["m", 1].unloads == 1
 
 
+def test_while_a_version_is_to_come_back_another_that_is_loaded_serves() -> None:
+    house = House()
+    house.aspire("m", 3, 4)
+    house.steps.take()
+    house.aspire("m")
+    house.aspire("m", 4)
+    house.steps.take()
+    assert (house.told("m", 4)[-1], house.manager.available("m")) == ("UNLOADING", [3])
+    house.settle()
+    assert (house.told("m", 3)[-1], house.manager.available("m")) == ("END", [4])
+
+
 def test_of_what_is_aspired_while_a_version_unloads_the_last_word_counts() -> None:
     house = House()
     house.aspire("m", 1)

@@ -44,6 +44,9 @@ def left_over(version: int, phase: Phase) -> StreamVersion:
             id="one left over is enough",
         ),
         pytest.param([left_over(1, Phase.DRAINING), aspired(2, Phase.NEW)], Load(2), id="what is going is no matter"),
+        pytest.param(
+            [left_over(3, Phase.READY), aspired(4, Phase.UNLOADING)], None, id="keep it for one that is to come back"
+        ),
     ],
 )
 def test_availability_preserving(versions: list[StreamVersion], action: Load | Unload | None) -> None:
@@ -58,6 +61,7 @@ def test_availability_preserving(versions: list[StreamVersion], action: Load | U
         pytest.param([left_over(1, Phase.READY), aspired(2, Phase.NEW)], Unload(1), id="unload before load"),
         pytest.param([left_over(1, Phase.DRAINING), aspired(2, Phase.NEW)], None, id="wait until it has drained"),
         pytest.param([left_over(1, Phase.UNLOADING), aspired(2, Phase.NEW)], None, id="wait until it is gone"),
+        pytest.param([aspired(1, Phase.UNLOADING), aspired(2, Phase.NEW)], None, id="wait though it is to come back"),
         pytest.param([left_over(1, Phase.LOADING), aspired(2, Phase.NEW)], None, id="wait for a load not wanted"),
         pytest.param([left_over(1, Phase.ENDED), aspired(2, Phase.NEW)], Load(2), id="what ended takes no memory"),
         pytest.param([aspired(1, Phase.READY), aspired(2, Phase.NEW)], Load(2), id="keep what is aspired"),
