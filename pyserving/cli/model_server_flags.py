@@ -65,8 +65,9 @@ class ModelServerFlags:
     enable_serialization_as_tensor_content: bool = _flag(
         False, _NETWORK, "Write the tensors of Predict answers as tensor_content, not as *_val fields."
     )
-    ssl_config_file: str = _flag(
-        "", _NETWORK, "File with an SSLConfig (text format): keys and certificates for gRPC.", without_effect=_NOT_YET
+    ssl_config_file: str = _flag("", _NETWORK, "File with an SSLConfig (text format): keys and certificates for gRPC.")
+    rest_api_ssl_config_file: str = _flag(
+        "", _NETWORK, "The same for REST, which stays plain without it. TensorFlow Serving does not have this flag."
     )
     use_alts_credentials: bool = _flag(
         False, _NETWORK, "Secure gRPC by ALTS.", without_effect="ALTS exists on Google's own network alone"

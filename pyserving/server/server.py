@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 
 from pyserving.api.health import Health
@@ -13,6 +14,7 @@ from pyserving.api.status import StatusApi
 from pyserving.batching.executor import EngineExecutor
 from pyserving.server.catalog import Catalog
 from pyserving.server.settings import Settings
+from pyserving.server.tls import read_tls_context
 from pyserving.transport.grpc import GrpcConnection
 from pyserving.transport.http1 import Http1Server
 from pyserving.transport.listener import Connection, Connections, Listener, open_tcp, open_unix, port_of
@@ -86,17 +88,22 @@ class Server:
         if settings.grpc_port is not None:
             sockets = open_tcp(settings.host, settings.grpc_port)
             self.grpc_addresses.append(self._client_address(sockets))
-            await self._listen(sockets, new_grpc_connection)
+            tls = read_tls_context(settings.grpc_ssl_config_file, ["h2"]) if settings.grpc_ssl_config_file else None
+            await self._listen(sockets, new_grpc_connection, tls)
         if settings.grpc_socket_path:
             self.grpc_addresses.append(f"unix:{settings.grpc_socket_path}")
             await self._listen([open_unix(settings.grpc_socket_path)], new_grpc_connection)
         if settings.rest_port is not None:
             sockets = open_tcp(settings.host, settings.rest_port)
             self.rest_address = self._client_address(sockets)
-            await self._listen(sockets, Http1Server(rest.handle).new_connection)
+            path = settings.rest_ssl_config_file
+            tls = read_tls_context(path, ["http/1.1"]) if path else None
+            await self._listen(sockets, Http1Server(rest.handle).new_connection, tls)
 
-    async def _listen(self, sockets: Sequence[socket.socket], new_connection: NewConnection) -> None:
-        listener = Listener(sockets, new_connection)
+    async def _listen(
+        self, sockets: Sequence[socket.socket], new_connection: NewConnection, tls: ssl.SSLContext | None = None
+    ) -> None:
+        listener = Listener(sockets, new_connection, tls=tls)
         await listener.start()
         self._listeners.append(listener)
         logger.info("Listening on %s", ", ".join(listener.addresses))

@@ -25,6 +25,10 @@ class Settings:
     """None: no REST; 0: a free port."""
     grpc_socket_path: str = ""
     """A UNIX socket for gRPC besides the port; empty: none."""
+    grpc_ssl_config_file: str = ""
+    """An SSLConfig (text format) for the gRPC port; empty: no TLS."""
+    rest_ssl_config_file: str = ""
+    """The same for the REST port."""
     grace_period: float = 30.0
     """How long requests in flight may take once the server was asked to stop."""
 
