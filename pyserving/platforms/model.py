@@ -35,6 +35,10 @@ class Signature:
     method_name: str = ""
     defaults: Mapping[str, Array] = field(default_factory=dict)
     """Values of inputs that a request may leave out."""
+    stateless: bool = False
+    """A run is known to leave the model as it was, so it does no harm to run it again."""
+    row_wise: bool = False
+    """As far as the platform can tell, each row of the outputs is computed from that row of the inputs alone."""
 
 
 class Model(Protocol):

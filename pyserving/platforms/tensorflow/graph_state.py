@@ -44,6 +44,15 @@ REFERENCE_VARIABLES = frozenset({"TemporaryVariable", "Variable", "VariableV2"})
 """Kinds of TF1 variables that are written in place, under the eyes of whoever has read them."""
 
 
+_LOOK_AT_ALL_ROWS = frozenset(
+    {
+        "RaggedTensorToTensor",
+        "SparseToDense",
+    }
+)
+"""They make all rows as long as the longest."""
+
+
 class GraphState:
     """Answers which outputs of a graph can be computed without changing anything."""
 
@@ -61,6 +70,10 @@ class GraphState:
         """Whether computing these tensors leaves variables, tables and random generators as they were."""
         with Status(self._tf) as status:
             return not any(self._changes_state(op, status) for op in self._ops_behind(tensor_names))
+
+    def pads_rows(self, tensor_names: Iterable[str]) -> bool:
+        """Whether computing these tensors brings rows to the length of the longest, so that one depends on another."""
+        return not _LOOK_AT_ALL_ROWS.isdisjoint(self._ops_behind(tensor_names))
 
     def _ops_behind(self, tensor_names: Iterable[str]) -> set[str]:
         ops: set[str] = set()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyserving.core.errors import Code, ServingError
+from pyserving.platforms.tensorflow.memory import prepare_allocator
 from pyserving.platforms.tensorflow.quiet_stderr import quiet_stderr
 
 Function = Callable[..., Any]
@@ -106,10 +107,10 @@ class TensorFlow:
 
 def _open(path: Path) -> tuple[ctypes.PyDLL, ctypes.CDLL]:
     """The library twice: calls of the first hold the GIL, those of the second drop it. Raises FAILED_PRECONDITION."""
-    wants_chatter = "TF_CPP_MIN_LOG_LEVEL" in os.environ
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+    prepare_allocator()
     try:
-        with nullcontext() if wants_chatter else quiet_stderr():
+        with nullcontext() if level in ("0", "1") else quiet_stderr():
             # RTLD_LOCAL, which is ctypes' default: with RTLD_GLOBAL a later `import tensorflow` crashes.
             return ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
     except OSError as error:

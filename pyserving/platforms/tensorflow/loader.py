@@ -1,12 +1,11 @@
 """Loads and unloads one version of a TensorFlow model."""
 
-import ctypes
 import os
-import sys
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.resources import Resources
 from pyserving.core.servable import ServableId
+from pyserving.platforms.tensorflow.memory import give_memory_back
 from pyserving.platforms.tensorflow.model import TensorFlowModel
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 
@@ -38,7 +37,7 @@ class TensorFlowLoader:
         if self._model is not None:
             self._model.close()
             self._model = None
-            _give_memory_back()
+            give_memory_back()
 
 
 def _size_of_files(folder: str) -> int:
@@ -50,11 +49,3 @@ def _size_of_files(folder: str) -> int:
         for parent, _, names in os.walk(folder, onerror=fail, followlinks=True)
         for name in names
     )
-
-
-def _give_memory_back() -> None:
-    """glibc keeps what is freed for later; a server that unloads a large model wants the system to have it."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)

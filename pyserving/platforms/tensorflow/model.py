@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -41,8 +42,11 @@ class TensorFlowModel:
                 name: SignatureDef.FromString(meta_graph.signature_def[name].SerializeToString())
                 for name in sorted(meta_graph.signature_def)
             }
-            self.signatures: Mapping[str, Signature] = read_signatures(tf, self.signature_defs)
             state = GraphState(tf, meta_graph.graph_def)
+            self.signatures: Mapping[str, Signature] = {
+                name: _with_properties(signature, state)
+                for name, signature in read_signatures(tf, self.signature_defs).items()
+            }
         except BaseException:
             self.close()
             raise
@@ -50,7 +54,7 @@ class TensorFlowModel:
         self._plans: dict[tuple[str, ...], RunPlan] = {}
         deadline = time.monotonic() + _PRIMING_SECONDS
         for signature in self.signatures.values():
-            if state.leaves_no_trace(spec.tensor_name for spec in signature.outputs.values()):
+            if signature.stateless:
                 self._prime(signature, deadline)
 
     def run(
@@ -109,6 +113,22 @@ class TensorFlowModel:
                 self.run(signature, inputs, tuple(signature.outputs), timeout=timeout)
             except ServingError as error:
                 logger.debug("priming of signature %s ended with %s", signature.name, error)
+
+
+def _with_properties(signature: Signature, state: GraphState) -> Signature:
+    computed = [spec.tensor_name for spec in signature.outputs.values()]
+    stateless = state.leaves_no_trace(computed)
+    row_wise = (
+        stateless
+        and all(spec.shape is not None and spec.shape[:1] == (None,) for spec in signature.inputs.values())
+        # An output whose rows may differ in size from run to run may well take it from the largest of the batch.
+        and all(
+            spec.shape is not None and spec.shape[:1] == (None,) and None not in spec.shape[1:]
+            for spec in signature.outputs.values()
+        )
+        and not state.pads_rows(computed)
+    )
+    return replace(signature, stateless=stateless, row_wise=row_wise)
 
 
 def _zeros(spec: TensorSpec) -> Array | None:

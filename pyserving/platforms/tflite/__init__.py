@@ -1,0 +1,1 @@
+"""TensorFlow Lite models, run by LiteRT's interpreter. Needs neither TensorFlow nor its converter."""

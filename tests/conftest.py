@@ -1,0 +1,58 @@
+"""What tests of several rooms use: SavedModels, built once by real TensorFlow."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_BUILDER = Path(__file__).parent / "models.py"
+
+ModelDir = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def models_folder(pytestconfig: pytest.Config) -> Path:
+    """The folder with all models of models.py, one folder of versions each. Not to be written to.
+
+    It is kept in pytest's cache until models.py or TensorFlow changes.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("needs TensorFlow")
+    versions = sorted(
+        f"{found.name} {found.version}"
+        for found in importlib.metadata.distributions()
+        if found.name in ("tensorflow", "tensorflow-cpu", "tensorflow_cpu")
+    )
+    key = hashlib.sha256(_BUILDER.read_bytes() + repr(versions).encode()).hexdigest()[:16]
+    cache: pytest.Cache = pytestconfig.cache  # type: ignore[assignment]
+    parent = cache.mkdir("saved_models")
+    folder = parent / key
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=parent) as scratch:
+            fresh = Path(scratch, "models")
+            built = subprocess.run([sys.executable, _BUILDER, fresh], capture_output=True, text=True, check=False)
+            if built.returncode:
+                pytest.fail(f"the models could not be built:\n{built.stderr}")
+            try:
+                fresh.rename(folder)
+            except OSError:  # another test process was quicker
+                if not folder.exists():
+                    raise
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_dir(models_folder: Path) -> ModelDir:
+    """``model_dir("half_plus_two_tf2")``: the folder with that model's versions."""
+
+    def find(name: str) -> Path:
+        assert (models_folder / name).is_dir(), f"models.py builds no {name}"
+        return models_folder / name
+
+    return find

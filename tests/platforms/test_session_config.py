@@ -1,0 +1,40 @@
+"""What the server was told of sessions, as a ConfigProto."""
+
+from pathlib import Path
+
+import pytest
+
+from pyserving.core.errors import Code, ServingError
+from pyserving.platforms.tensorflow.session_config import SessionOptions
+
+
+def test_nothing_said_is_an_empty_config() -> None:
+    assert SessionOptions().config_proto().SerializeToString() == b""
+
+
+def test_parallelism() -> None:
+    config = SessionOptions(intra_op_parallelism=3, inter_op_parallelism=2).config_proto()
+    assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (3, 2)
+
+
+def test_options_go_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "session.config"
+    file.write_text(
+        "intra_op_parallelism_threads: 7 inter_op_parallelism_threads: 5 use_per_session_threads: true\n"
+        "graph_options { optimizer_options { global_jit_level: ON_1 } }"
+    )
+    config = SessionOptions(intra_op_parallelism=3, config_file=str(file)).config_proto()
+    assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (3, 5)
+    assert config.use_per_session_threads
+    assert config.graph_options.optimizer_options.global_jit_level == 1
+
+
+def test_a_file_that_is_no_config(tmp_path: Path) -> None:
+    file = tmp_path / "session.config"
+    file.write_text("intra_op_parallelism_threads: many")
+    with pytest.raises(ServingError, match="Invalid protobuf file") as caught:
+        SessionOptions(config_file=str(file)).config_proto()
+    assert caught.value.code == Code.INVALID_ARGUMENT
+    with pytest.raises(ServingError) as caught:
+        SessionOptions(config_file=str(tmp_path / "missing")).config_proto()
+    assert caught.value.code == Code.NOT_FOUND
