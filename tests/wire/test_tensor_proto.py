@@ -56,7 +56,9 @@ def test_what_is_written_reads_back(dtype: DType, as_content: bool) -> None:
         back = read_tensor(proto, "x")
         assert back.dtype == array.dtype
         assert back.shape == array.shape
-        if array.dtype in (np.float32, np.float64, np.complex64, np.complex128) and not as_content:  # as Python floats, NaNs lose their payload
+        if (
+            array.dtype in (np.float32, np.float64, np.complex64, np.complex128) and not as_content
+        ):  # as Python floats, NaNs lose their payload
             np.testing.assert_array_equal(back, array)
         else:
             assert back.tobytes() == array.tobytes()
