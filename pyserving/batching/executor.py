@@ -1,13 +1,21 @@
-"""Where an engine call runs: at once on the event loop while that is known to be quick, else on a thread."""
+"""Where and with what an engine call runs: at once on the event loop, on a thread, or joined with others."""
 
 import asyncio
 import contextlib
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from weakref import WeakKeyDictionary
 
+from pyserving.batching.batch_run import BatchRun
 from pyserving.batching.cost import CostEstimate
+from pyserving.batching.parameters import Batching, BatchingParameters, BatchingPolicies, Policy
+from pyserving.batching.queue import BatchQueue, Slots
+from pyserving.batching.request import Outcome, Part, Request, deadline_exceeded
+from pyserving.batching.row_check import RowCheck
+from pyserving.batching.rows import Inputs, Key, count_rows, join_key
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle
 from pyserving.platforms.model import Array, Model, Signature
@@ -15,17 +23,29 @@ from pyserving.platforms.model import Array, Model, Signature
 INLINE_SECONDS = 200e-6
 """A run that takes less than this may hold up the event loop: a hop to a thread and back costs about as much."""
 
+_AUTOMATIC = BatchingParameters(
+    max_batch_size=sys.maxsize, max_execution_batch_size=64, max_enqueued_batches=sys.maxsize
+)
+_AUTOMATIC_CALLS = 2
+"""While so many calls run, what arrives waits for the next batch."""
+
 
 class EngineExecutor:
-    """Runs signatures for requests.
+    """Runs signatures for requests. Used on one event loop.
 
     The cost of a signature depends on how much it is fed, so it is learned per signature and size of the
     inputs (in powers of two). What is not known yet runs on a thread.
     """
 
-    def __init__(self, num_threads: int) -> None:
+    def __init__(self, num_threads: int, policies: BatchingPolicies | None = None) -> None:
+        """``num_threads``: calls that may run at once, besides the batch threads of ``policies``."""
+        self._policies = policies or BatchingPolicies()
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="engine")
-        self._costs: WeakKeyDictionary[Signature, dict[int, CostEstimate]] = WeakKeyDictionary()
+        num_batch_threads = self._policies.num_batch_threads
+        self._batch_threads = ThreadPoolExecutor(num_batch_threads, thread_name_prefix="batch")
+        self._batch_slots = Slots(num_batch_threads)
+        # Values that refer to their key would keep it for ever.
+        self._states: WeakKeyDictionary[Signature, _SignatureState] = WeakKeyDictionary()
 
     async def run(
         self,
@@ -40,85 +60,163 @@ class EngineExecutor:
         ``deadline`` is on the clock of ``time.monotonic``. The caller is answered at its deadline; the run
         itself may end later, and keeps the servable loaded until then. Raises ServingError.
         """
-        cost = self._cost(signature, inputs)
-        if cost.seconds < INLINE_SECONDS:
-            if deadline is not None and time.monotonic() >= deadline:
-                raise _deadline_exceeded()
-            start = time.perf_counter()
-            model: Model = handle.servable
-            results = model.run(signature, inputs, outputs, inline=True)
-            cost.add(time.perf_counter() - start)
-            return results
-        return await self._run_on_thread(handle, signature, inputs, outputs, deadline, cost)
+        model: Model = handle.servable
+        state = self._states.get(signature)
+        if state is None:
+            state = self._states[signature] = _SignatureState(signature, handle, self._policies.of(model))
+        if state.parameters is None:
+            cost = state.cost(inputs)
+            if cost.seconds < INLINE_SECONDS:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise deadline_exceeded()
+                start = time.perf_counter()
+                results = model.run(signature, inputs, outputs, inline=True)
+                cost.add(time.perf_counter() - start)
+                return results
+        return await self._run_on_thread(state, handle, signature, inputs, outputs, deadline)
 
     async def _run_on_thread(
         self,
+        state: "_SignatureState",
         handle: ServableHandle,
         signature: Signature,
-        inputs: Mapping[str, Array],
+        inputs: Inputs,
         outputs: Sequence[str],
         deadline: float | None,
-        cost: CostEstimate,
     ) -> list[Array]:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Array]] = loop.create_future()
-        shared = handle.share()
-
-        def job() -> None:
-            results: list[Array] | None = None
-            error: BaseException | None = None
-            try:
-                timeout = None if deadline is None else deadline - time.monotonic()
-                if future.done() or (timeout is not None and timeout <= 0):
-                    error = _deadline_exceeded()  # or nobody is waiting any more: in neither case run it
-                else:
-                    start = time.perf_counter()
-                    results = shared.servable.run(signature, inputs, outputs, timeout=timeout)
-                    cost.add(time.perf_counter() - start)
-            except BaseException as caught:
-                error = caught
-            finally:
-                shared.release()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped, nobody waits
-                loop.call_soon_threadsafe(_settle, future, results, error)
-
-        try:
-            self._threads.submit(job)
-        except RuntimeError:
-            shared.release()
-            raise ServingError(Code.UNAVAILABLE, "the server is stopping") from None
+        work = _Work(state, signature, tuple(outputs))
+        rows = count_rows(inputs) if state.joins and not work.check.refused else None
+        request = Request(loop.create_future(), inputs, rows or 1, deadline)
+        queue = None
+        if rows is None:
+            self._submit(self._threads, work, request.split([request.rows], handle), lambda: None)
+        else:
+            key = (work.outputs, *join_key(inputs, pad=state.pads))
+            queue = state.queues.get(key)
+            if queue is None:
+                queue = state.queues[key] = self._new_queue(work, key)
+            queue.add(request, handle)
         timer = None
         if deadline is not None:
-            timer = loop.call_later(deadline - time.monotonic(), _settle, future, None, _deadline_exceeded())
+            timer = loop.call_later(deadline - time.monotonic(), request.settle, deadline_exceeded())
         try:
-            return await future
+            return await request.future
         finally:
             if timer is not None:
                 timer.cancel()
+            if queue is not None:
+                queue.discard(request)
+                state.forget_if_idle(key, queue)
 
-    def _cost(self, signature: Signature, inputs: Mapping[str, Array]) -> CostEstimate:
-        by_size = self._costs.get(signature)
-        if by_size is None:
-            by_size = self._costs[signature] = {}
-        size = sum([array.size for array in inputs.values()]).bit_length()
-        cost = by_size.get(size)
-        if cost is None:
-            cost = by_size[size] = CostEstimate()
-        return cost
+    def _new_queue(self, work: "_Work", key: Key) -> BatchQueue:
+        if work.state.parameters is None:
+            parameters, slots, threads = _AUTOMATIC, Slots(_AUTOMATIC_CALLS), self._threads
+        else:
+            parameters, slots, threads = work.state.parameters, self._batch_slots, self._batch_threads
+
+        def start(parts: list[Part]) -> None:
+            self._submit(threads, work, parts, release)
+
+        def release() -> None:
+            queue.release()
+            work.state.forget_if_idle(key, queue)
+
+        queue = BatchQueue(parameters, slots, start)
+        return queue
+
+    def _submit(
+        self, threads: ThreadPoolExecutor, work: "_Work", parts: list[Part], on_done: Callable[[], None]
+    ) -> None:
+        """Runs a batch on a thread, releases its handles and calls ``on_done`` on the event loop."""
+        loop = asyncio.get_running_loop()
+
+        def call_soon(callback: Callable[..., None], *arguments: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped, nobody waits
+                loop.call_soon_threadsafe(callback, *arguments)
+
+        def job() -> None:
+            batch.run()
+            end()
+
+        def end() -> None:
+            for part in parts:
+                part.handle.release()
+            call_soon(on_done)
+
+        def stopped(_: object = None) -> None:
+            error = ServingError(Code.UNAVAILABLE, "the server is stopping")
+            call_soon(_settle, [(part.settle, error) for part in parts])
+            end()
+
+        batch = BatchRun(
+            signature=work.signature,
+            outputs=work.outputs,
+            parts=parts,
+            check=work.check,
+            parameters=work.state.parameters,
+            cost_of=work.state.cost,
+            deliver=partial(call_soon, _settle),
+        )
+        try:
+            submitted = threads.submit(job)
+        except RuntimeError:
+            stopped()
+        else:
+            submitted.add_done_callback(lambda done: stopped() if done.cancelled() else None)
 
     def stop(self) -> None:
-        """Takes no more work; what runs goes on to its end, on its own."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Takes no more work; what runs goes on to its end, on its own, and what waits is answered UNAVAILABLE."""
+        for threads in (self._threads, self._batch_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _settle(future: "asyncio.Future[list[Array]]", results: list[Array] | None, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    elif results is not None:
-        future.set_result(results)
+class _SignatureState:
+    """What is learned about a signature, and what waits for it. It must not refer to the signature: see its holder."""
+
+    __slots__ = ("_checks", "_costs", "_label", "joins", "pads", "parameters", "queues")
+
+    def __init__(self, signature: Signature, handle: ServableHandle, policy: Policy) -> None:
+        self.parameters = policy if isinstance(policy, BatchingParameters) else None
+        self.joins = self.parameters is not None or (policy is Batching.AUTOMATIC and signature.row_wise)
+        """Whether requests may be joined, until a check refuses it."""
+        self.pads = self.parameters is not None and self.parameters.pad_variable_length_inputs
+        self.queues: dict[Key, BatchQueue] = {}
+        """By outputs and shapes, those in use."""
+        self._costs: dict[int, CostEstimate] = {}
+        self._checks: dict[tuple[str, ...], RowCheck] = {}
+        self._label = f"signature {signature.name} of {handle.id}"
+
+    def cost(self, inputs: Inputs) -> CostEstimate:
+        size = sum([array.size for array in inputs.values()]).bit_length()
+        cost = self._costs.get(size)
+        if cost is None:
+            cost = self._costs[size] = CostEstimate()
+        return cost
+
+    def check(self, outputs: tuple[str, ...]) -> RowCheck:
+        check = self._checks.get(outputs)
+        if check is None:
+            check = self._checks[outputs] = RowCheck(self._label)
+        return check
+
+    def forget_if_idle(self, key: Key, queue: BatchQueue) -> None:
+        if queue.idle and self.queues.get(key) is queue:
+            del self.queues[key]
 
 
-def _deadline_exceeded() -> ServingError:
-    return ServingError(Code.DEADLINE_EXCEEDED, "the deadline of the request has passed")
+class _Work:
+    """What the requests of one batch have in common."""
+
+    __slots__ = ("check", "outputs", "signature", "state")
+
+    def __init__(self, state: _SignatureState, signature: Signature, outputs: tuple[str, ...]) -> None:
+        self.state = state
+        self.signature = signature
+        self.outputs = outputs
+        self.check = state.check(outputs)
+
+
+def _settle(outcomes: Sequence[tuple[Callable[[Outcome], None], Outcome]]) -> None:
+    for settle, outcome in outcomes:
+        settle(outcome)

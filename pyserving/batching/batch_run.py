@@ -1,0 +1,147 @@
+"""Runs a batch on a thread: joined where that is right, else each request by itself."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pyserving.batching.cost import CostEstimate
+from pyserving.batching.parameters import BatchingParameters
+from pyserving.batching.request import Outcome, Part, Request, deadline_exceeded
+from pyserving.batching.row_check import NO_ROWS, RowCheck
+from pyserving.batching.rows import Inputs, can_split, join, split
+from pyserving.core.errors import Code, ServingError
+from pyserving.platforms.model import Array, Model, Signature
+
+Deliver = Callable[[Sequence[tuple[Callable[[Outcome], None], Outcome]]], None]
+"""Takes pairs of what to call on the event loop and with what."""
+
+_NOT_SPLITTABLE = (
+    "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input tensors"
+)
+
+
+@dataclass(slots=True, eq=False)
+class BatchRun:
+    """One batch of requests for the same outputs of a signature."""
+
+    signature: Signature
+    outputs: Sequence[str]
+    parts: Sequence[Part]
+    check: RowCheck
+    """What is known of these outputs."""
+    parameters: BatchingParameters | None
+    """None where it must be shown first that joining is right."""
+    cost_of: Callable[[Inputs], CostEstimate]
+    deliver: Deliver
+
+    def run(self) -> None:
+        """Delivers an outcome for every request that somebody waits for. Raises nothing."""
+        try:
+            self._run()
+        except BaseException as error:
+            self._deliver_to_all(self.parts, error)
+
+    def _run(self) -> None:
+        now = time.monotonic()
+        parts = []
+        for part in self.parts:
+            if _is_late(part.request, now):
+                self.deliver([(part.settle, deadline_exceeded())])
+            elif not part.request.done:
+                parts.append(part)
+        if not parts:
+            return
+        rows = sum(part.rows for part in parts)
+        padded_rows = self.parameters.allowed_size(rows) if self.parameters else rows
+        if self.check.refused or (len(parts) == 1 and rows == padded_rows):
+            self._run_each(parts)
+        elif self.parameters is None and self.check.due():
+            self._run_both_ways(parts)
+        else:
+            self._run_joined(parts, padded_rows)
+
+    def _run_joined(self, parts: Sequence[Part], rows: int) -> None:
+        may_run_again = self.signature.stateless
+        try:
+            outputs = self._compute(parts[0], join([part.inputs for part in parts], rows), _latest_deadline(parts))
+        except Exception as error:
+            if may_run_again:
+                self._run_each(parts)
+            else:
+                self._deliver_to_all(parts, error)
+        else:
+            if can_split(outputs, rows):
+                answers = split(outputs, [part.rows for part in parts], rows)
+                self.deliver([(part.settle, answer) for part, answer in zip(parts, answers, strict=True)])
+                return
+            self.check.refuse(NO_ROWS)
+            if may_run_again:
+                self._run_each(parts)
+            else:
+                self._deliver_to_all(parts, ServingError(Code.FAILED_PRECONDITION, _NOT_SPLITTABLE))
+
+    def _run_both_ways(self, parts: Sequence[Part]) -> None:
+        alone = self._run_each(parts)
+        if len(alone) > 1:
+            self.check.compare(
+                lambda inputs: self._compute(parts[0], inputs, None),
+                [part.inputs for part, _ in alone],
+                [outputs for _, outputs in alone],
+            )
+
+    def _run_each(self, parts: Sequence[Part]) -> list[tuple[Part, list[Array]]]:
+        """Each by itself; returns those that came to an end, with their outputs."""
+        done = []
+        for part in parts:
+            request = part.request
+            if request.done:
+                continue
+            outcome: Outcome | None = None
+            if request.num_parts == 1 or not self.check.refused:
+                outcome = self._outcome(part, part.inputs)
+            if request.num_parts > 1 and (outcome is None or isinstance(outcome, list)):
+                outcome = self._splittable(part, outcome)
+            if outcome is not None:
+                self.deliver([(part.settle, outcome)])
+            elif request.claim():
+                # The answers to its parts cannot be put together: it is run as a whole after all.
+                self.deliver([(request.settle, self._outcome(part, request.inputs))])
+            if isinstance(outcome, list):
+                done.append((part, outcome))
+        return done
+
+    def _splittable(self, part: Part, outputs: list[Array] | None) -> Outcome | None:
+        """``outputs`` where they have the rows of this part of a split request; None if that must be run whole."""
+        if outputs is not None and can_split(outputs, part.rows):
+            return outputs
+        self.check.refuse(NO_ROWS)
+        return None if self.signature.stateless else ServingError(Code.FAILED_PRECONDITION, _NOT_SPLITTABLE)
+
+    def _outcome(self, part: Part, inputs: Inputs) -> Outcome:
+        if _is_late(part.request, time.monotonic()):
+            return deadline_exceeded()
+        try:
+            return self._compute(part, inputs, part.request.deadline)
+        except Exception as error:
+            return error
+
+    def _deliver_to_all(self, parts: Sequence[Part], error: BaseException) -> None:
+        self.deliver([(part.settle, error) for part in parts])
+
+    def _compute(self, part: Part, inputs: Inputs, deadline: float | None) -> list[Array]:
+        """``part``: any of those that are computed, for its handle."""
+        model: Model = part.handle.servable
+        timeout = None if deadline is None else max(deadline - time.monotonic(), 1e-3)
+        start = time.perf_counter()
+        outputs = model.run(self.signature, inputs, self.outputs, timeout=timeout)
+        self.cost_of(inputs).add(time.perf_counter() - start)
+        return outputs
+
+
+def _is_late(request: Request, now: float) -> bool:
+    return request.deadline is not None and now >= request.deadline
+
+
+def _latest_deadline(parts: Sequence[Part]) -> float | None:
+    deadlines = [part.request.deadline for part in parts]
+    return None if None in deadlines else max(deadline for deadline in deadlines if deadline is not None)
