@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from pyserving.core.clock import Timer
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServedVersion
 from pyserving.core.loader import Loader
@@ -36,8 +35,6 @@ class Harness:
         """Loads that failed."""
         self.error: ServingError | None = None
         """Of the last load that failed."""
-        self.retry: Timer | None = None
-        """Runs while WAITING for the retry interval."""
         self.served: ServedVersion | None = None
         """While READY or DRAINING."""
         self.successor: AspiredVersion | None = None
@@ -60,7 +57,8 @@ class Harness:
             raise RuntimeError(f"Servable {self.id} cannot go from {self.phase.value} to {phase.value}")
         self.phase = phase
         if phase is Phase.ENDED:
-            # A version that failed is remembered while it is aspired; what it held in memory is not.
+            # A version that failed is remembered while it is aspired; what it held in memory is not. Nor may memory
+            # wait for the garbage collector: the harness and what is served refer to each other.
             self._loader = None
             self.served = None
 

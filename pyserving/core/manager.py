@@ -188,8 +188,6 @@ class Manager:
         """It is aspired no more. What is loading or serves is the policy's to decide on."""
         harness.aspired = False
         if harness.phase in (Phase.NEW, Phase.WAITING):
-            if harness.retry is not None:
-                harness.retry.cancel()
             self._end(harness, harness.error)
         elif harness.phase is Phase.ENDED:
             del self._streams[harness.id.name][harness.id.version]
@@ -278,7 +276,7 @@ class Manager:
         _log.warning("Attempt %d of %d to load servable %s failed: %s", harness.failures, attempts, harness.id, error)
         if harness.aspired and harness.failures < attempts:
             harness.enter(Phase.WAITING)
-            harness.retry = self._clock.call_later(self._load_retry_interval, partial(self._retry, harness))
+            self._clock.call_later(self._load_retry_interval, partial(self._retry, harness))
         else:
             self._end(harness, error)
 
@@ -287,8 +285,8 @@ class Manager:
             self._try_again(harness)
 
     def _try_again(self, harness: Harness) -> None:
+        # If it was given up in the meantime, it has ended.
         if harness.phase is Phase.WAITING:
-            harness.retry = None
             harness.enter(Phase.NEW)
             self._advance(harness.id.name)
 

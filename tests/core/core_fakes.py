@@ -89,31 +89,20 @@ class FakeClock:
     def __init__(self) -> None:
         self.now = 1000.0
         self._numbers = count()
-        self._calls: list[tuple[float, int, FakeTimer]] = []
+        self._calls: list[tuple[float, int, Callable[[], None]]] = []
 
     def time(self) -> float:
         return self.now
 
-    def call_later(self, delay: float, callback: Callable[[], None]) -> "FakeTimer":
-        timer = FakeTimer(callback)
-        heapq.heappush(self._calls, (self.now + delay, next(self._numbers), timer))
-        return timer
+    def call_later(self, delay: float, callback: Callable[[], None]) -> None:
+        heapq.heappush(self._calls, (self.now + delay, next(self._numbers), callback))
 
     def advance(self, seconds: float) -> None:
         end = self.now + seconds
         while self._calls and self._calls[0][0] <= end:
-            self.now, _, timer = heapq.heappop(self._calls)
-            if timer.callback is not None:
-                timer.callback()
+            self.now, _, callback = heapq.heappop(self._calls)
+            callback()
         self.now = end
-
-
-class FakeTimer:
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self.callback: Callable[[], None] | None = callback
-
-    def cancel(self) -> None:
-        self.callback = None
 
 
 class House:

@@ -52,3 +52,26 @@ def test_what_a_listener_posts_comes_after_what_was_posted_before() -> None:
     bus.post(event(2))
     bus.deliver()
     assert heard == [1, 2, 11, 12]
+
+
+def test_an_event_posted_while_another_thread_ends_its_delivery_is_not_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bus = EventBus()
+    heard: list[int] = []
+    bus.subscribe(lambda e: heard.append(e.id.version))
+
+    class LockReleasedTooLate:
+        """Between the deliverer's last look and its release, another thread posts, and finds the lock taken."""
+
+        def acquire(self, *, blocking: bool) -> bool:  # noqa: ARG002
+            return True
+
+        def release(self) -> None:
+            if heard == [1]:
+                bus.post(event(2))
+
+    monkeypatch.setattr(bus, "_delivering", LockReleasedTooLate())
+    bus.post(event(1))
+    bus.deliver()
+    assert heard == [1, 2]

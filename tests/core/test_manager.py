@@ -305,6 +305,23 @@ def test_when_the_machine_has_no_thread_to_give_the_next_word_of_the_source_trie
     assert house.told("m", 1) == ["START", "LOADING", "AVAILABLE"]
 
 
+def test_an_unloaded_servable_leaves_memory_without_waiting_for_the_garbage_collector() -> None:
+    house = House()
+    house.aspire("m", 1)
+    house.settle()
+    with house.manager.acquire("m") as handle:
+        servable = weakref.ref(handle.servable)
+    del handle
+    house.loaders.clear()
+    gc.disable()
+    try:
+        house.aspire("m")
+        house.settle()
+        assert servable() is None
+    finally:
+        gc.enable()
+
+
 def test_what_ended_is_not_kept_in_memory(caplog: pytest.LogCaptureFixture) -> None:
     # pytest keeps log records, and those of tracebacks all that is on the stack.
     caplog.set_level(logging.CRITICAL, "pyserving.core")

@@ -17,14 +17,37 @@ def test_calls_come_in_the_order_of_their_times_whatever_the_order_of_asking() -
     assert called == ["first", "second"]
 
 
-def test_a_cancelled_call_does_not_come() -> None:
+def test_all_calls_come_on_one_thread() -> None:
     clock = SystemClock()
-    called: list[str] = []
+    callers: list[threading.Thread] = []
     done = threading.Event()
-    clock.call_later(0.01, lambda: called.append("cancelled")).cancel()
-    clock.call_later(0.02, done.set)
+    for delay in (0.01, 0.02, 0.03):
+        clock.call_later(delay, lambda: callers.append(threading.current_thread()))
+    clock.call_later(0.04, done.set)
     assert done.wait(60)
-    assert called == []
+    assert len(callers) == 3
+    assert len(set(callers)) == 1
+
+
+def test_a_call_that_is_due_sooner_does_not_wait_for_one_asked_for_before() -> None:
+    clock = SystemClock()
+    clock.call_later(3600.0, lambda: None)
+    for _ in range(5):
+        done = threading.Event()
+        clock.call_later(0.0, done.set)
+        assert done.wait(10)
+
+
+def test_a_clock_that_fell_idle_goes_on_with_the_next_call() -> None:
+    clock = SystemClock()
+    for _ in range(2):
+        callers: list[threading.Thread] = []
+        done = threading.Event()
+        clock.call_later(0.0, lambda callers=callers: callers.append(threading.current_thread()))  # type: ignore[misc]
+        clock.call_later(0.01, done.set)
+        assert done.wait(10)
+        callers[0].join(10)
+        assert not callers[0].is_alive()
 
 
 def test_a_call_that_raises_does_not_stop_the_next(caplog: pytest.LogCaptureFixture) -> None:
