@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -15,6 +16,8 @@ from pyserving.api.health import Health
 from pyserving.api.inference import classify, regress, serialized_examples
 from pyserving.api.models import DEFAULT_SIGNATURE, Models, ModelSpec
 from pyserving.api.predict import predict
+from pyserving.api.request_log import LogType, ModelLog
+from pyserving.api.rest_messages import classify_messages, predict_messages, regress_messages
 from pyserving.api.status import StatusApi
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
@@ -85,17 +88,19 @@ class RestApi:
         timeout: float,
         cors: bool = False,
         health: Health | None = None,
+        logs: Mapping[str, ModelLog] = {},
     ) -> None:
         """``timeout``: the most that a request may take, in seconds. ``cors``: web pages of any origin may call.
 
         With ``health``, ``/healthz``, ``/readyz`` and the list of all models at ``/v1/models`` are served, which the
-        original does not have.
+        original does not have. ``logs``: where requests are recorded, by model; it may change at any time.
         """
         self._health = health
         self._models = models
         self._status = status
         self._executor = executor
         self._timeout = timeout
+        self._logs = logs
         self._headers = _CORS_HEADERS if cors else ()
         self._routes: dict[tuple[str, str], Route] = {}
 
@@ -136,7 +141,16 @@ class RestApi:
             signature = _find_signature(handle.servable, parsed.signature_name)
             inputs, row = parsed.tensors(signature.inputs)
             results = await predict(self._executor, handle, signature, inputs, tuple(signature.outputs), deadline)
-            return write_predict(results, row)
+            answer = write_predict(results, row)
+            if log := self._logs.get(handle.id.name):
+                log.add(
+                    LogType.PREDICT,
+                    handle.id,
+                    signature.name,
+                    len(body) + len(answer),
+                    partial(predict_messages, spec, signature.name, inputs, handle.id, results),
+                )
+            return answer
 
     async def _classify(self, spec: ModelSpec, body: bytes) -> bytes:
         deadline = time.monotonic() + self._timeout
@@ -144,14 +158,33 @@ class RestApi:
         with self._models.acquire(spec) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)
             classes = await classify(self._executor, handle, parsed.signature_name, examples, deadline)
-            return write_classes(classes.labels, classes.scores)
+            answer = write_classes(classes.labels, classes.scores)
+            if log := self._logs.get(handle.id.name):
+                log.add(
+                    LogType.CLASSIFY,
+                    handle.id,
+                    parsed.signature_name,
+                    len(body) + len(answer),
+                    partial(classify_messages, spec, parsed, handle.id, classes),
+                )
+            return answer
 
     async def _regress(self, spec: ModelSpec, body: bytes) -> bytes:
         deadline = time.monotonic() + self._timeout
         parsed = parse_examples(body)
         with self._models.acquire(spec) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)
-            return write_values(await regress(self._executor, handle, parsed.signature_name, examples, deadline))
+            values = await regress(self._executor, handle, parsed.signature_name, examples, deadline)
+            answer = write_values(values)
+            if log := self._logs.get(handle.id.name):
+                log.add(
+                    LogType.REGRESS,
+                    handle.id,
+                    parsed.signature_name,
+                    len(body) + len(answer),
+                    partial(regress_messages, spec, parsed, handle.id, values),
+                )
+            return answer
 
     def _own_answer(self, target: str, health: Health) -> HttpResponse:
         if target == "/healthz":

@@ -1,0 +1,160 @@
+"""The methods of PredictionService on a version that is held: from a request message to the answer's bytes.
+
+Whoever holds the version has seen to it that it is the one the request means: its ModelSpec is read here for the
+name of the signature alone.
+"""
+
+from collections.abc import Mapping
+
+from pyserving.api.inference import Classes, Task, classify, multi_inference, regress, serialized_examples
+from pyserving.api.models import DEFAULT_SIGNATURE
+from pyserving.api.predict import check_input_names, find_signature, predict, select_outputs
+from pyserving.batching.executor import EngineExecutor
+from pyserving.core.errors import invalid_argument
+from pyserving.core.handle import ServableHandle
+from pyserving.core.servable import ServableId
+from pyserving.platforms.model import Array
+from pyserving.protos import messages
+from pyserving.wire.tensor_proto import read_tensor, varint, write_tensor
+
+_MAX_CACHED_SPECS = 1024
+
+
+class PredictionMethods:
+    """Each method takes a handle, a request message and a deadline (clock of ``time.monotonic``), or None.
+
+    Each raises ServingError.
+    """
+
+    def __init__(self, executor: EngineExecutor, *, as_tensor_content: bool = False) -> None:
+        """``as_tensor_content``: outputs are written to tensor_content, not to the ``*_val`` fields."""
+        self._executor = executor
+        self._as_tensor_content = as_tensor_content
+        self._spec_fields: dict[tuple[ServableId, str], bytes] = {}
+
+    async def predict(self, handle: ServableHandle, request: messages.PredictRequest, deadline: float | None) -> bytes:
+        """A serialized PredictResponse."""
+        signature = find_signature(handle.servable, request.model_spec.signature_name)
+        protos = request.inputs
+        check_input_names(signature, protos)
+        inputs = {name: read_tensor(protos[name], name) for name in signature.inputs if name in protos}
+        outputs = select_outputs(signature, request.output_filter)
+        results = await predict(self._executor, handle, signature, inputs, outputs, deadline)
+        return outputs_field(results, as_tensor_content=self._as_tensor_content) + self._spec_field(
+            handle.id, signature.name
+        )
+
+    async def classify(
+        self, handle: ServableHandle, request: messages.ClassificationRequest, deadline: float | None
+    ) -> bytes:
+        """A serialized ClassificationResponse."""
+        name = request.model_spec.signature_name
+        classes = await classify(self._executor, handle, name, _examples(request.input), deadline)
+        return classification_response(handle.id, name, classes)
+
+    async def regress(
+        self, handle: ServableHandle, request: messages.RegressionRequest, deadline: float | None
+    ) -> bytes:
+        """A serialized RegressionResponse."""
+        name = request.model_spec.signature_name
+        values = await regress(self._executor, handle, name, _examples(request.input), deadline)
+        return regression_response(handle.id, name, values)
+
+    async def multi_inference(
+        self, handle: ServableHandle, request: messages.MultiInferenceRequest, deadline: float | None
+    ) -> bytes:
+        """A serialized MultiInferenceResponse. All tasks have to name the same model."""
+        specs = [task.model_spec for task in request.tasks]
+        for spec in specs:
+            if not spec.name:
+                raise invalid_argument("Found ModelSpec with an empty model name.")
+            if spec.name != specs[0].name:
+                raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        tasks = [Task(task.model_spec.signature_name, task.method_name) for task in request.tasks]
+        examples = _examples(request.input)
+        results = await multi_inference(self._executor, handle, tasks, examples, deadline)
+        response = messages.MultiInferenceResponse()
+        for task, result in zip(tasks, results, strict=True):
+            item = response.results.add(model_spec=effective_spec(handle.id, task.signature_name))
+            if isinstance(result, Classes):
+                item.classification_result.SetInParent()
+                _write_classes(result, item.classification_result)
+            else:
+                item.regression_result.SetInParent()
+                _write_values(result, item.regression_result)
+        serialized: bytes = response.SerializeToString()
+        return serialized
+
+    def _spec_field(self, servable: ServableId, signature_name: str) -> bytes:
+        """The field ``model_spec`` of PredictResponse, which says who answered."""
+        cached = self._spec_fields.get((servable, signature_name))
+        if cached is None:
+            spec = effective_spec(servable, signature_name)
+            cached = messages.PredictResponse(model_spec=spec).SerializeToString()
+            if len(self._spec_fields) >= _MAX_CACHED_SPECS:  # versions come and go: start over
+                self._spec_fields.clear()
+            self._spec_fields[servable, signature_name] = cached
+        return cached
+
+
+def effective_spec(servable: ServableId, signature_name: str) -> messages.ModelSpec:
+    """Who answered: name, version and signature."""
+    spec = messages.ModelSpec(name=servable.name, signature_name=signature_name or DEFAULT_SIGNATURE)
+    spec.version.value = servable.version
+    return spec
+
+
+def outputs_field(results: Mapping[str, Array], *, as_tensor_content: bool) -> bytes:
+    """The field ``outputs`` of PredictResponse: a map is a repeated message of key and value."""
+    return _tensor_map(b"\x0a", results, as_tensor_content=as_tensor_content)
+
+
+def inputs_field(inputs: Mapping[str, Array], *, as_tensor_content: bool) -> bytes:
+    """The field ``inputs`` of PredictRequest."""
+    return _tensor_map(b"\x12", inputs, as_tensor_content=as_tensor_content)
+
+
+def classification_response(servable: ServableId, signature_name: str, classes: Classes) -> bytes:
+    """A serialized ClassificationResponse."""
+    response = messages.ClassificationResponse(model_spec=effective_spec(servable, signature_name))
+    _write_classes(classes, response.result)
+    serialized: bytes = response.SerializeToString()
+    return serialized
+
+
+def regression_response(servable: ServableId, signature_name: str, values: Array) -> bytes:
+    """A serialized RegressionResponse."""
+    response = messages.RegressionResponse(model_spec=effective_spec(servable, signature_name))
+    _write_values(values, response.result)
+    serialized: bytes = response.SerializeToString()
+    return serialized
+
+
+def _tensor_map(tag: bytes, tensors: Mapping[str, Array], *, as_tensor_content: bool) -> bytes:
+    parts = []
+    for name, array in tensors.items():
+        key = name.encode()
+        tensor = write_tensor(array, as_content=as_tensor_content)
+        head = b"\x0a" + varint(len(key)) + key + b"\x12" + varint(len(tensor))
+        parts += [tag, varint(len(head) + len(tensor)), head, tensor]
+    return b"".join(parts)
+
+
+def _examples(given: messages.Input) -> Array:
+    if given.WhichOneof("kind") == "example_list_with_context":
+        listed = given.example_list_with_context
+        context = listed.context.SerializeToString()
+        return serialized_examples([example.SerializeToString() for example in listed.examples], context)
+    return serialized_examples([example.SerializeToString() for example in given.example_list.examples])
+
+
+def _write_classes(classes: Classes, result: messages.ClassificationResult) -> None:
+    for row in classes.rows():
+        item = result.classifications.add()
+        for label, score in row:
+            item.classes.add(label=label.decode(errors="replace"), score=score)
+
+
+def _write_values(values: Array, result: messages.RegressionResult) -> None:
+    for value in values.tolist():
+        result.regressions.add(value=value)
