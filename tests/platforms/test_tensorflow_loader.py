@@ -1,7 +1,6 @@
 """The loader: estimates, loads, and gives everything back."""
 
 import os
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -42,25 +41,6 @@ def test_a_load_may_be_tried_again(tmp_path: Path, model_dir: ModelDir) -> None:
     model = loader.load()
     assert model.signatures["serving_default"].inputs  # type: ignore[attr-defined]
     loader.unload()
-
-
-def test_python_goes_on_while_a_model_loads(model_dir: ModelDir) -> None:
-    """The loading thread holds the GIL only where it works in Python: this one counts on in the meantime."""
-    loader = loader_of(model_dir("large") / "1")
-    loaded = threading.Event()
-
-    def load() -> None:
-        loader.load()
-        loaded.set()
-
-    thread = threading.Thread(target=load)
-    thread.start()
-    rounds = 0
-    while not loaded.is_set():
-        rounds += 1
-    thread.join()
-    loader.unload()
-    assert rounds > 1000
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads memory use from /proc")

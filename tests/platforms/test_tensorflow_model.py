@@ -3,7 +3,6 @@
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -193,23 +192,6 @@ def test_a_run_ends_when_its_time_is_up(load: Load) -> None:
     assert model(steps=np.array(3), timeout=60)["steps"] == 3
     # Inline there is no time-out: the caller has promised that the run is short.
     assert model(steps=np.array(3), timeout=1e-9, inline=True)["steps"] == 3
-
-
-def test_python_goes_on_while_a_model_runs(load_own: Load) -> None:
-    model = load_own("slow")
-    model("gate", to=np.array(0, np.int32))
-    done = Event()
-
-    def wait() -> None:
-        model("wait", x=floats(1))
-        done.set()
-
-    waiting = Thread(target=wait)
-    waiting.start()
-    # The run loops in TensorFlow until this thread, which needs the GIL, opens the gate.
-    model("gate", to=np.array(1, np.int32))
-    waiting.join(30)
-    assert done.is_set()
 
 
 def test_many_threads_run_one_model(load: Load) -> None:

@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
@@ -117,12 +118,20 @@ def _open(path: Path) -> tuple[ctypes.PyDLL, ctypes.CDLL]:
         raise ServingError(Code.FAILED_PRECONDITION, f"TensorFlow's library cannot be opened: {error}") from None
 
 
-@functools.cache
+_lock = threading.Lock()
+
+
 def tensorflow() -> TensorFlow:
     """The library, opened at the first call (half a second, 350 MB; no thread is started).
 
     Raises FAILED_PRECONDITION where no TensorFlow is installed.
     """
+    with _lock:  # several models may be the first to load; they would trip over each other's quiet_stderr()
+        return _opened()
+
+
+@functools.cache
+def _opened() -> TensorFlow:
     return TensorFlow(find_library())
 
 

@@ -35,7 +35,8 @@ _SHAPES = [ctypes.c_int64 * ndim for ndim in range(_MAX_DIMS + 1)]
 _TSTRING = struct.Struct("<QQQ")
 _SMALL, _LARGE, _OFFSET = 0, 1, 2
 
-_string_at = ctypes.string_at
+_bytes_at = ctypes.pythonapi["PyBytes_FromStringAndSize"]  # ctypes.string_at goes a longer way round
+_bytes_at.restype, _bytes_at.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_ssize_t)
 _string_dtype = NUMPY_OF[DType.STRING]
 
 
@@ -109,7 +110,7 @@ def take_tensor(tf: TensorFlow, tensor: int, *, copy: bool) -> Array:
             return _strings(tf, tensor, shape)
         size = tf.tensor_byte_size(tensor)
         if size <= COPIED_BYTES:
-            return np.ndarray(shape, dtype, _string_at(tf.tensor_data(tensor), size) if size else b"")
+            return np.ndarray(shape, dtype, _bytes_at(tf.tensor_data(tensor), size) if size else b"")
         owner = _TensorMemory(tf, tensor, size)
     finally:
         if owner is None:
@@ -141,7 +142,7 @@ def _strings(tf: TensorFlow, tensor: int, shape: tuple[int, ...]) -> Array:
     for dim in shape:
         count *= dim
     start: int = tf.tensor_data(tensor)
-    block = _string_at(start, count * _TSTRING.size) if count else b""
+    block = _bytes_at(start, count * _TSTRING.size) if count else b""
     values = np.empty(count, object)
     strings: list[bytes] = []
     add = strings.append
@@ -150,11 +151,11 @@ def _strings(tf: TensorFlow, tensor: int, shape: tuple[int, ...]) -> Array:
         if kind == _SMALL:
             add(block[position + 1 : position + 1 + ((a & 0xFF) >> 2)])
         elif kind == _LARGE:
-            add(_string_at(c, a >> 2))
+            add(_bytes_at(c, a >> 2))
         elif kind == _OFFSET:
-            add(_string_at(start + position + (a >> 32), (a & 0xFFFFFFFF) >> 2))
+            add(_bytes_at(start + position + (a >> 32), (a & 0xFFFFFFFF) >> 2))
         else:
-            add(_string_at(b, a >> 2))
+            add(_bytes_at(b, a >> 2))
     values[:] = strings
     values.flags.writeable = False
     return values.reshape(shape)
