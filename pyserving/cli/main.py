@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pyserving
+from pyserving.batching.parameters import Batching
 from pyserving.cli.example_request import curl_line
 from pyserving.cli.model_folder import find_models
 from pyserving.core.errors import ServingError
@@ -39,6 +40,13 @@ def main() -> None:
 @click.option("--memory-limit", type=int, help="Bytes that all models may need; a load beyond it is refused.")
 @click.option("--tags", default="serve", show_default=True, help="Tags of the graph to load, with commas between.")
 @click.option("--threads", default=0, help="Threads that share one operation; 0: as many as there are cores.")
+@click.option(
+    "--batching",
+    type=click.Choice([choice.value for choice in Batching]),
+    default=Batching.AUTOMATIC.value,
+    show_default=True,
+    help="Join requests that arrive while others are computed, or never.",
+)
 @click.option("--grace", default=30.0, show_default=True, help="Seconds that requests may take to end at a stop.")
 def serve(
     path: str | None,
@@ -52,6 +60,7 @@ def serve(
     memory_limit: int | None,
     tags: str,
     threads: int,
+    batching: str,
     grace: float,
 ) -> None:
     """Serves the models under PATH: one model's folder of versions, or a folder of several models.
@@ -69,6 +78,7 @@ def serve(
             grpc_socket_path=grpc_socket,
             poll_wait=poll,
             model_memory_limit=memory_limit,
+            batching=Batching(batching),
             grace_period=grace,
             session_options=SessionOptions(
                 tags=tuple(tag for tag in tags.split(",") if tag), intra_op_parallelism=threads

@@ -6,13 +6,16 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import pyserving
+from pyserving.batching.parameters import Batching, BatchingParameters, Policy, read_parameters_file
 from pyserving.cli.model_server_flags import ModelServerFlags, read_command_line, usage
 from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.platforms.tensorflow.session_config import SessionOptions
+from pyserving.protos.messages import MonitoringConfig
 from pyserving.server.logs import log_to_stderr
 from pyserving.server.run import run
 from pyserving.server.settings import Settings
 from pyserving.sources.model_config import ModelConfig, read_model_config_file, single_model
+from pyserving.sources.text_proto import read_text_proto
 
 COMMAND = "tensorflow_model_server"
 FAILED = 255
@@ -64,6 +67,8 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         rest_timeout=flags.rest_api_timeout_in_ms / 1e3,
         cors=flags.rest_api_enable_cors_support,
         as_tensor_content=flags.enable_serialization_as_tensor_content,
+        batching=_batching(flags),
+        per_model_batching=flags.enable_batching and flags.enable_per_model_batching_parameters,
         poll_wait=flags.file_system_poll_wait_seconds,
         num_load_threads=flags.num_load_threads,
         num_unload_threads=flags.num_unload_threads,
@@ -71,6 +76,7 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         load_retry_interval=flags.load_retry_interval_micros / 1e6,
         allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
         session_options=_session_options(flags),
+        metrics_path=_metrics_path(flags),
         health=False,
         wait_for_models=True,
         resolve_status_labels=False,
@@ -88,6 +94,27 @@ def _models(flags: ModelServerFlags) -> Sequence[ModelConfig]:
     if not flags.model_base_path:
         raise invalid_argument("Both server_options.model_base_path and server_options.model_config_file are empty!")
     return single_model(flags.model_name, flags.model_base_path)
+
+
+def _batching(flags: ModelServerFlags) -> Policy:
+    if flags.enable_batching:
+        if flags.batching_parameters_file:
+            return read_parameters_file(flags.batching_parameters_file)
+        return BatchingParameters()
+    if flags.batching_parameters_file:
+        raise invalid_argument(
+            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
+        )
+    return Batching.AUTOMATIC
+
+
+def _metrics_path(flags: ModelServerFlags) -> str:
+    if not flags.monitoring_config_file:
+        return ""
+    prometheus = read_text_proto(flags.monitoring_config_file, MonitoringConfig).prometheus_config
+    if not prometheus.enable:
+        return ""
+    return "/" + (prometheus.path.lstrip("/") or "monitoring/prometheus/metrics")
 
 
 def _session_options(flags: ModelServerFlags) -> SessionOptions:

@@ -155,12 +155,12 @@ class ModelServerFlags:
         without_effect=_NOT_YET,
     )
 
-    enable_batching: bool = _flag(False, _BATCHING, "Join requests into batches.", without_effect=_NOT_YET)
+    enable_batching: bool = _flag(False, _BATCHING, "Join requests into batches, by BatchingParameters.")
     batching_parameters_file: str = _flag(
-        "", _BATCHING, "File with BatchingParameters (text format).", without_effect=_NOT_YET
+        "", _BATCHING, "File with BatchingParameters (text format); needs --enable_batching."
     )
     enable_per_model_batching_parameters: bool = _flag(
-        False, _BATCHING, "Read batching_params.pbtxt in each version folder.", without_effect=_NOT_YET
+        False, _BATCHING, "With --enable_batching: read batching_params.pbtxt in each version folder."
     )
 
     enable_model_warmup: bool = _flag(
@@ -177,7 +177,7 @@ class ModelServerFlags:
     num_tflite_interpreters_per_pool: int = _flag(1, _LITE, "Interpreters in each pool.", without_effect=_NOT_YET)
 
     monitoring_config_file: str = _flag(
-        "", _WATCHING, "File with a MonitoringConfig (text format): Prometheus metrics.", without_effect=_NOT_YET
+        "", _WATCHING, "File with a MonitoringConfig (text format): serve metrics for Prometheus on the REST port."
     )
     enable_profiler: bool = _flag(True, _WATCHING, "Serve TensorFlow's profiler.", without_effect=_NOT_YET)
 

@@ -8,17 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
+from pyserving.batching.parameters import BatchingPolicies, PerModelBatchingLoader
 from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.core.events import EventBus
 from pyserving.core.labels import VersionLabels
+from pyserving.core.loader import Loader
 from pyserving.core.manager import Manager
 from pyserving.core.monitor import ServableStateMonitor, require_available
 from pyserving.core.resources import Resources, ResourceTracker
 from pyserving.core.servable import ServableId, ServableRequest
 from pyserving.core.source import AspiredVersion
 from pyserving.core.state import ServableState
+from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.tensorflow.loader import TensorFlowLoader
 from pyserving.protos import messages
+from pyserving.server.measured_loader import MeasuredLoader
 from pyserving.server.settings import Settings
 from pyserving.sources.file_system import FileSystemSource, MonitoredServable
 from pyserving.sources.model_config import ModelConfig, models_from_config
@@ -33,7 +37,7 @@ logger = logging.getLogger("pyserving.server")
 class Catalog:
     """Source, loaders, manager, labels and states of the configured models."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, policies: BatchingPolicies, metrics: ServingMetrics) -> None:
         self.models: Sequence[ModelConfig] = tuple(settings.models)
         self.labels = VersionLabels()
         bus = EventBus()
@@ -50,12 +54,18 @@ class Catalog:
             resources=ResourceTracker(None if limit is None else Resources(limit)),
         )
         self._settings = settings
+        self._policies = policies
+        self._metrics = metrics
         self._source = FileSystemSource(
             _monitored(self.models), self._on_versions, poll_wait_seconds=settings.poll_wait
         )
         self._aspired: dict[str, int] = {}
         """How many versions of each model the source asked for at last."""
         self._reloading = asyncio.Lock()
+
+    def has_model(self, name: str) -> bool:
+        """Whether a model of this name is configured, or was and had versions."""
+        return bool(self.monitor.states(name)) or any(model.name == name for model in self.models)
 
     def start(self) -> None:
         """Looks for versions, and begins to load them. Raises ServingError where the session options are wrong."""
@@ -132,7 +142,10 @@ class Catalog:
         aspired = []
         for version, path in versions:
             servable = ServableId(name, version)
-            aspired.append(AspiredVersion(servable, TensorFlowLoader(servable, path, options)))
+            loader: Loader = MeasuredLoader(TensorFlowLoader(servable, path, options), path, self._metrics)
+            if self._settings.per_model_batching:
+                loader = PerModelBatchingLoader(loader, path, self._policies)
+            aspired.append(AspiredVersion(servable, loader))
         self._aspired[name] = len(aspired)
         self.manager.set_aspired_versions(name, aspired)
 

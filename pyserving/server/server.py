@@ -12,8 +12,12 @@ from pyserving.api.rest import RestApi
 from pyserving.api.rpc import RpcApi
 from pyserving.api.status import StatusApi
 from pyserving.batching.executor import EngineExecutor
+from pyserving.batching.parameters import BatchingPolicies
+from pyserving.monitoring.process import add_process_metrics
+from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.server.catalog import Catalog
 from pyserving.server.settings import Settings
+from pyserving.server.state_metrics import add_state_metrics
 from pyserving.server.tls import read_tls_context
 from pyserving.transport.grpc import GrpcConnection
 from pyserving.transport.http1 import Http1Server
@@ -28,16 +32,20 @@ class Server:
     """To be made and used inside a running event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        self.catalog = Catalog(settings)
+        policies = BatchingPolicies(settings.batching)
+        self._metrics = ServingMetrics(lambda name: self.catalog.has_model(name))
+        self.catalog = Catalog(settings, policies, self._metrics)
         self.health = Health(self.catalog.manager, lambda: [model.name for model in self.catalog.models])
         self.rest_address: str | None = None
         """Where a client on this machine finds REST, once the port is open: ``localhost:8501``."""
         self.grpc_addresses: list[str] = []
         """The same for gRPC: ``localhost:8500``, ``unix:/run/serving.sock``."""
         self._settings = settings
-        self._executor = EngineExecutor(settings.engine_threads)
+        self._executor = EngineExecutor(settings.engine_threads, policies)
         self._listeners: list[Listener] = []
         self._following: asyncio.Future[None] | None = None
+        add_process_metrics(self._metrics.registry)
+        add_state_metrics(self._metrics.registry, self.catalog.monitor, self.catalog.manager, self._listeners)
 
     async def start(self) -> None:
         """Opens the ports: at once, or when all models are available. Raises ServingError."""
@@ -71,14 +79,23 @@ class Server:
         settings = self._settings
         models = Models(self.catalog.manager, self.catalog.labels)
         status = StatusApi(self.catalog.monitor, models, resolve_labels=settings.resolve_status_labels)
-        rpc = RpcApi(models, status, self._executor, self.catalog.reload, as_tensor_content=settings.as_tensor_content)
+        rpc = RpcApi(
+            models,
+            status,
+            self._executor,
+            self._metrics,
+            self.catalog.reload,
+            as_tensor_content=settings.as_tensor_content,
+        )
         rest = RestApi(
             models,
             status,
             self._executor,
+            self._metrics,
             timeout=settings.rest_timeout,
             cors=settings.cors,
             health=self.health if settings.health else None,
+            metrics_path=settings.metrics_path,
         )
         methods = rpc.methods()
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pyserving.batching.parameters import Batching, Policy
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 from pyserving.sources.model_config import ModelConfig
 
@@ -39,6 +40,10 @@ class Settings:
     """Outputs of gRPC Predict lie in tensor_content, not in the ``*_val`` fields."""
     engine_threads: int = 8
     """Engine calls that may run at once, besides those that the event loop runs itself."""
+    batching: Policy = Batching.AUTOMATIC
+    """How requests are joined for one engine call."""
+    per_model_batching: bool = False
+    """Each version folder says how, in batching_params.pbtxt; of ``batching`` only the number of threads counts."""
 
     poll_wait: float = 1.0
     """Between two looks at the model folders; 0: look once."""
@@ -51,6 +56,8 @@ class Settings:
     allow_labels_for_unavailable: bool = False
     session_options: SessionOptions = field(default_factory=SessionOptions)
 
+    metrics_path: str = "/monitoring/prometheus/metrics"
+    """Where the REST port serves the page for Prometheus; empty: nowhere."""
     health: bool = True
     """Serve ``/healthz``, ``/readyz`` and the list of models at ``/v1/models``, which the original has not."""
     wait_for_models: bool = False

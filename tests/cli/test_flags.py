@@ -209,17 +209,18 @@ def test_defaults() -> None:
     [
         ([], ()),
         (["--port=1", "--num_load_threads=2"], ()),
-        (["--enable_batching"], ("--enable_batching is accepted but not there yet",)),
-        (["--enable_batching=false", "--enable_model_warmup=0", "--ssl_config_file="], ()),
+        (["--mixed_precision=bfloat16"], ("--mixed_precision is accepted but not there yet",)),
+        (["--enable_batching"], ()),
+        (["--mixed_precision=", "--enable_model_warmup=0", "--ssl_config_file="], ()),
         (
             ["--skip_initialize_tpu"],
             ("--skip_initialize_tpu is accepted but has no effect: TPUs are not initialised by this server",),
         ),
         (
-            ["--mixed_precision=bfloat16", "--enable_batching", "--enable_batching=true"],
+            ["--mixed_precision=bfloat16", "--skip_initialize_tpu", "--skip_initialize_tpu=true"],
             (
                 "--mixed_precision is accepted but not there yet",
-                "--enable_batching is accepted but not there yet",
+                "--skip_initialize_tpu is accepted but has no effect: TPUs are not initialised by this server",
             ),
         ),
     ],
