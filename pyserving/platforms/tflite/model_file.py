@@ -117,7 +117,11 @@ def _read(litert: LiteRT, content: bytes) -> ModelFile:
     codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
     # Numbers up to 127 stand in the old field, which old files have alone.
     builtin = [max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) for code in codes]
-    custom = litert.schema.BuiltinOperator.CUSTOM
+    operators = litert.schema.BuiltinOperator
+    if operators.READ_VARIABLE in builtin and operators.ASSIGN_VARIABLE not in builtin:
+        # LiteRT would compute with whatever the memory holds.
+        raise invalid_argument("the model reads variables that nothing in the file sets: the conversion lost them")
+    custom = operators.CUSTOM
     return ModelFile(
         content=content,
         subgraphs=subgraphs,

@@ -101,9 +101,24 @@ def _bound(file: ModelFile, name: str, signature_def: SignatureDef, facts: Signa
         # It would compute with what the request before has left there.
         names = sorted(subgraph.tensors[index].name for index in missing)
         raise invalid_argument(f"signature {name} gives no value to the model's inputs {names}")
-    inputs = _specs(subgraph, facts.inputs)
+    inputs, outputs = _specs(subgraph, facts.inputs), _specs(subgraph, facts.outputs)
+    stateless = not file.assigns_variables
+    signature = Signature(
+        name=name,
+        inputs=inputs,
+        outputs=outputs,
+        method_name=signature_def.method_name,
+        stateless=stateless,
+        row_wise=stateless
+        and all(spec.shape is not None and spec.shape[:1] == (None,) for spec in inputs.values())
+        # An output whose rows may differ in size from run to run may well take it from the largest of the batch.
+        and all(
+            spec.shape is not None and spec.shape[:1] == (None,) and None not in spec.shape[1:]
+            for spec in outputs.values()
+        ),
+    )
     return BoundSignature(
-        signature=Signature(name, inputs, _specs(subgraph, facts.outputs), signature_def.method_name),
+        signature=signature,
         signature_def=signature_def,
         subgraph=facts.subgraph,
         inputs=facts.inputs,

@@ -51,19 +51,17 @@ def dtype_of(tensor_type: int, tensor_name: str) -> DType:
 
 def to_litert(dtype: DType, array: Array) -> Array:
     """What ``SetTensor`` takes for an array of the numpy type of ``dtype``."""
+    if dtype is DType.STRING and array.ndim == 0:
+        # Of a scalar of objects it would take the pointer for the string.
+        text: bytes = array.item()
+        return np.ndarray((), np.dtype(f"S{len(text)}"), text)
     if dtype in _WIDENED:
         return array.astype(_WIDENED[dtype])
     return array.view(np.int8) if dtype in _AS_BYTES else array
 
 
 def from_litert(dtype: DType, result: object) -> Array:
-    """The array for what ``GetTensor`` gave, which for a scalar is no array."""
-    if dtype is DType.STRING:
-        if isinstance(result, np.ndarray):
-            return result
-        scalar = np.empty((), object)
-        scalar[()] = result
-        return scalar
+    """The array for what ``GetTensor`` gave, which for a scalar may be no array."""
     array = np.asarray(result)
     if dtype in _WIDENED:
         return array.astype(NUMPY_OF[dtype])
