@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyserving.api.models import DEFAULT_SIGNATURE
-from pyserving.api.predict import predict
-from pyserving.batching.executor import EngineExecutor
+from pyserving.api.predict import Engine, predict
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.handle import ServableHandle
 from pyserving.platforms.dtypes import DTYPE_OF, DType
@@ -36,12 +35,27 @@ class Classes:
 
 
 async def classify(
-    executor: EngineExecutor, handle: ServableHandle, name: str, examples: Array, deadline: float | None
+    engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None
 ) -> Classes:
     """Runs the classification signature ``name`` on ``examples`` ([n] serialized). Raises ServingError."""
+    classes = await _classify(engine, handle, name, examples, deadline)
+    engine.metrics.examples_computed(handle.id.name, len(examples))
+    return classes
+
+
+async def regress(engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None) -> Array:
+    """The value of each example, [n] float32, by the regression signature ``name``. Raises ServingError."""
+    values = await _regress(engine, handle, name, examples, deadline)
+    engine.metrics.examples_computed(handle.id.name, len(examples))
+    return values
+
+
+async def _classify(
+    engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None
+) -> Classes:
     signature = inference_signature(handle.servable, name)
     outputs = _classify_outputs(handle.servable, signature)
-    results = await predict(executor, handle, signature, {"inputs": examples}, outputs, deadline)
+    results = await predict(engine, handle, signature, {"inputs": examples}, outputs, deadline)
     labels, scores = results.get("classes"), results.get("scores")
     for kind, dtype, array in (("classes", DType.STRING, labels), ("scores", DType.FLOAT, scores)):
         if array is not None:
@@ -53,13 +67,10 @@ async def classify(
     return Classes(labels, scores)
 
 
-async def regress(
-    executor: EngineExecutor, handle: ServableHandle, name: str, examples: Array, deadline: float | None
-) -> Array:
-    """The value of each example, [n] float32, by the regression signature ``name``. Raises ServingError."""
+async def _regress(engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None) -> Array:
     signature = inference_signature(handle.servable, name)
     outputs = _regress_outputs(handle.servable, signature)
-    results = await predict(executor, handle, signature, {"inputs": examples}, outputs, deadline)
+    results = await predict(engine, handle, signature, {"inputs": examples}, outputs, deadline)
     values = results["outputs"]
     if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):
         raise invalid_argument(
@@ -81,7 +92,7 @@ class Task:
 
 
 async def multi_inference(
-    executor: EngineExecutor,
+    engine: Engine,
     handle: ServableHandle,
     tasks: Sequence[Task],
     examples: Array,
@@ -94,9 +105,10 @@ async def multi_inference(
     results: list[Classes | Array] = []
     for task in tasks:
         if task.method_name == CLASSIFY:
-            results.append(await classify(executor, handle, task.signature_name, examples, deadline))
+            results.append(await _classify(engine, handle, task.signature_name, examples, deadline))
         else:
-            results.append(await regress(executor, handle, task.signature_name, examples, deadline))
+            results.append(await _regress(engine, handle, task.signature_name, examples, deadline))
+    engine.metrics.examples_computed(handle.id.name, len(examples))
     return results
 
 

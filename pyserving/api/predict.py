@@ -1,12 +1,25 @@
 """Predict: named tensors in, named tensors out."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
 
 from pyserving.api.models import DEFAULT_SIGNATURE
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.handle import ServableHandle
+from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.model import Array, Model, Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Runs signatures for one method of the API, and records how long it took."""
+
+    executor: EngineExecutor
+    metrics: ServingMetrics
+    api: str
+    """Its name, as over gRPC: ``Predict``."""
 
 
 def find_signature(model: Model, name: str) -> Signature:
@@ -56,7 +69,7 @@ def select_outputs(signature: Signature, output_filter: Sequence[str]) -> Sequen
 
 
 async def predict(
-    executor: EngineExecutor,
+    engine: Engine,
     handle: ServableHandle,
     signature: Signature,
     inputs: Mapping[str, Array],
@@ -66,7 +79,10 @@ async def predict(
     """Computes ``outputs``. ``inputs`` were checked with check_input_names(); defaults are filled in here."""
     if len(inputs) != len(signature.inputs):
         inputs = {**signature.defaults, **inputs}
-    return dict(zip(outputs, await executor.run(handle, signature, inputs, outputs, deadline), strict=True))
+    start = perf_counter()
+    results = await engine.executor.run(handle, signature, inputs, outputs, deadline)
+    engine.metrics.ran(handle.id.name, engine.api, perf_counter() - start)
+    return dict(zip(outputs, results, strict=True))
 
 
 def _set(names: Collection[str]) -> str:

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 
 from pyserving.api.inference import Classes, Task, classify, multi_inference, regress, serialized_examples
 from pyserving.api.models import DEFAULT_SIGNATURE
-from pyserving.api.predict import check_input_names, find_signature, predict, select_outputs
+from pyserving.api.predict import Engine, check_input_names, find_signature, predict, select_outputs
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import invalid_argument
 from pyserving.core.handle import ServableHandle
 from pyserving.core.servable import ServableId
+from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.model import Array
 from pyserving.protos import messages
 from pyserving.wire.tensor_proto import read_tensor, varint, write_tensor
@@ -26,9 +27,12 @@ class PredictionMethods:
     Each raises ServingError.
     """
 
-    def __init__(self, executor: EngineExecutor, *, as_tensor_content: bool = False) -> None:
+    def __init__(self, executor: EngineExecutor, metrics: ServingMetrics, *, as_tensor_content: bool = False) -> None:
         """``as_tensor_content``: outputs are written to tensor_content, not to the ``*_val`` fields."""
-        self._executor = executor
+        self._predict_engine = Engine(executor, metrics, "Predict")
+        self._classify_engine = Engine(executor, metrics, "Classify")
+        self._regress_engine = Engine(executor, metrics, "Regress")
+        self._multi_inference_engine = Engine(executor, metrics, "MultiInference")
         self._as_tensor_content = as_tensor_content
         self._spec_fields: dict[tuple[ServableId, str], bytes] = {}
 
@@ -39,7 +43,7 @@ class PredictionMethods:
         check_input_names(signature, protos)
         inputs = {name: read_tensor(protos[name], name) for name in signature.inputs if name in protos}
         outputs = select_outputs(signature, request.output_filter)
-        results = await predict(self._executor, handle, signature, inputs, outputs, deadline)
+        results = await predict(self._predict_engine, handle, signature, inputs, outputs, deadline)
         return outputs_field(results, as_tensor_content=self._as_tensor_content) + self._spec_field(
             handle.id, signature.name
         )
@@ -49,7 +53,7 @@ class PredictionMethods:
     ) -> bytes:
         """A serialized ClassificationResponse."""
         name = request.model_spec.signature_name
-        classes = await classify(self._executor, handle, name, _examples(request.input), deadline)
+        classes = await classify(self._classify_engine, handle, name, _examples(request.input), deadline)
         return classification_response(handle.id, name, classes)
 
     async def regress(
@@ -57,7 +61,7 @@ class PredictionMethods:
     ) -> bytes:
         """A serialized RegressionResponse."""
         name = request.model_spec.signature_name
-        values = await regress(self._executor, handle, name, _examples(request.input), deadline)
+        values = await regress(self._regress_engine, handle, name, _examples(request.input), deadline)
         return regression_response(handle.id, name, values)
 
     async def multi_inference(
@@ -72,7 +76,7 @@ class PredictionMethods:
                 raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
         tasks = [Task(task.model_spec.signature_name, task.method_name) for task in request.tasks]
         examples = _examples(request.input)
-        results = await multi_inference(self._executor, handle, tasks, examples, deadline)
+        results = await multi_inference(self._multi_inference_engine, handle, tasks, examples, deadline)
         response = messages.MultiInferenceResponse()
         for task, result in zip(tasks, results, strict=True):
             item = response.results.add(model_spec=effective_spec(handle.id, task.signature_name))

@@ -3,9 +3,10 @@
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -15,13 +16,16 @@ from pyserving.api.exchange import HttpRequest, HttpResponse
 from pyserving.api.health import Health
 from pyserving.api.inference import classify, regress, serialized_examples
 from pyserving.api.models import DEFAULT_SIGNATURE, Models, ModelSpec
-from pyserving.api.predict import predict
+from pyserving.api.predict import Engine, predict
 from pyserving.api.request_log import LogType, ModelLog
 from pyserving.api.rest_messages import classify_messages, predict_messages, regress_messages
 from pyserving.api.status import StatusApi
+from pyserving.api.status_name import status_name
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.state import ServableState
+from pyserving.monitoring.exposition import CONTENT_TYPE, write_page
+from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.model import Model, Signature
 from pyserving.wire.json_examples import parse_examples
 from pyserving.wire.json_request import parse_predict
@@ -56,8 +60,6 @@ _INFERENCE = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<verb>classi
 _RESOURCE = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<resource>metadata))?", re.I | re.A)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 
-_OWN_TARGETS = frozenset(("/healthz", "/readyz", "/v1/models"))
-
 _CORS_HEADERS = (
     ("Access-Control-Allow-Origin", "*"),
     ("Access-Control-Allow-Methods", "POST, GET"),
@@ -76,6 +78,12 @@ class Route:
     spec: ModelSpec
 
 
+_NO_ROUTE = Route("", ModelSpec(""))
+
+_API = {"predict": "predict", "classify": "classify", "regress": "regress"}
+"""The label API of metrics, by action: requests that a model computes for have one."""
+
+
 class RestApi:
     """Answers the requests of the REST interface; ``handle`` is an HttpHandler."""
 
@@ -84,36 +92,65 @@ class RestApi:
         models: Models,
         status: StatusApi,
         executor: EngineExecutor,
+        metrics: ServingMetrics,
         *,
         timeout: float,
         cors: bool = False,
         health: Health | None = None,
+        metrics_path: str = "",
         logs: Mapping[str, ModelLog] = {},
     ) -> None:
         """``timeout``: the most that a request may take, in seconds. ``cors``: web pages of any origin may call.
 
         With ``health``, ``/healthz``, ``/readyz`` and the list of all models at ``/v1/models`` are served, which the
-        original does not have. ``logs``: where requests are recorded, by model; it may change at any time.
+        original does not have; with ``metrics_path``, the page for Prometheus. ``logs``: where requests are
+        recorded, by model; it may change at any time.
         """
-        self._health = health
         self._models = models
         self._status = status
-        self._executor = executor
+        self._metrics = metrics
+        self._predict_engine = Engine(executor, metrics, "Predict")
+        self._classify_engine = Engine(executor, metrics, "Classify")
+        self._regress_engine = Engine(executor, metrics, "Regress")
         self._timeout = timeout
         self._logs = logs
         self._headers = _CORS_HEADERS if cors else ()
         self._routes: dict[tuple[str, str], Route] = {}
+        self._pages: dict[tuple[str, str], Callable[[], HttpResponse]] = {}
+        """What is served besides models: by method and path."""
+        if health is not None:
+            self._add_page("/healthz", ("GET", "HEAD"), self._alive)
+            self._add_page("/readyz", ("GET", "HEAD"), lambda: self._ready(health))
+            self._add_page("/v1/models", ("GET", "HEAD"), lambda: self._listing(health))
+        if metrics_path:
+            self._add_page(metrics_path, ("GET", "HEAD", "POST"), self._metrics_page)
+
+    def _add_page(self, path: str, methods: Iterable[str], page: Callable[[], HttpResponse]) -> None:
+        for method in methods:
+            self._pages[method, path] = page
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
+        start = perf_counter()
+        asked = request.method, request.target
+        page = self._pages.get(asked)
+        if page is None and "?" in request.target:
+            page = self._pages.get((request.method, request.target.partition("?")[0]))
+        if page is not None:
+            return page()
+        route = _NO_ROUTE
         try:
-            if self._health is not None and request.target in _OWN_TARGETS and request.method in ("GET", "HEAD"):
-                return self._own_answer(request.target, self._health)
-            return HttpResponse(200, await self._answer(request), headers=self._headers)
-        except ServingError as error:
+            route = self._routes.get(asked) or self._route(request)
+            body = await self._answer(route, request)
+        except BaseException as error:
+            if request.target[:4].lower() == "/v1/":
+                self._metrics.request_failed(route.spec.name, status_name(error))
+            if not isinstance(error, ServingError):
+                raise
             return HttpResponse(HTTP_STATUS[error.code], write_error(error.message), headers=self._headers)
+        self._metrics.request_answered(route.spec.name, _API.get(route.action, ""), "REST", perf_counter() - start)
+        return HttpResponse(200, body, headers=self._headers)
 
-    async def _answer(self, request: HttpRequest) -> bytes:
-        route = self._routes.get((request.method, request.target)) or self._route(request)
+    async def _answer(self, route: Route, request: HttpRequest) -> bytes:
         match route.action:
             case "predict":
                 return await self._predict(route.spec, request.body)
@@ -140,7 +177,7 @@ class RestApi:
         with self._models.acquire(spec) as handle:
             signature = _find_signature(handle.servable, parsed.signature_name)
             inputs, row = parsed.tensors(signature.inputs)
-            results = await predict(self._executor, handle, signature, inputs, tuple(signature.outputs), deadline)
+            results = await predict(self._predict_engine, handle, signature, inputs, tuple(signature.outputs), deadline)
             answer = write_predict(results, row)
             if log := self._logs.get(handle.id.name):
                 log.add(
@@ -157,7 +194,7 @@ class RestApi:
         parsed = parse_examples(body)
         with self._models.acquire(spec) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)
-            classes = await classify(self._executor, handle, parsed.signature_name, examples, deadline)
+            classes = await classify(self._classify_engine, handle, parsed.signature_name, examples, deadline)
             answer = write_classes(classes.labels, classes.scores)
             if log := self._logs.get(handle.id.name):
                 log.add(
@@ -174,7 +211,7 @@ class RestApi:
         parsed = parse_examples(body)
         with self._models.acquire(spec) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)
-            values = await regress(self._executor, handle, parsed.signature_name, examples, deadline)
+            values = await regress(self._regress_engine, handle, parsed.signature_name, examples, deadline)
             answer = write_values(values)
             if log := self._logs.get(handle.id.name):
                 log.add(
@@ -186,12 +223,18 @@ class RestApi:
                 )
             return answer
 
-    def _own_answer(self, target: str, health: Health) -> HttpResponse:
-        if target == "/healthz":
-            return HttpResponse(200, b'{"alive":true}', headers=self._headers)
-        if target == "/readyz":
-            body = {"ready": health.ready, "draining": health.draining, "missing": health.missing()}
-            return HttpResponse(200 if health.ready else 503, orjson.dumps(body), headers=self._headers)
+    def _alive(self) -> HttpResponse:
+        return HttpResponse(200, b'{"alive":true}', headers=self._headers)
+
+    def _ready(self, health: Health) -> HttpResponse:
+        body = {"ready": health.ready, "draining": health.draining, "missing": health.missing()}
+        return HttpResponse(200 if health.ready else 503, orjson.dumps(body), headers=self._headers)
+
+    def _metrics_page(self) -> HttpResponse:
+        page = write_page(self._metrics.registry.collect())
+        return HttpResponse(200, page, CONTENT_TYPE, headers=self._headers)
+
+    def _listing(self, health: Health) -> HttpResponse:
         models = {name: _status_of(self._status.known_states(name)) for name in health.models()}
         return HttpResponse(200, orjson.dumps({"models": models}), headers=self._headers)
 

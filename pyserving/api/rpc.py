@@ -1,7 +1,8 @@
 """The gRPC interface: PredictionService and ModelService, methods from serialized message to serialized message."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from time import perf_counter
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -10,9 +11,11 @@ from pyserving.api.models import Models, ModelSpec
 from pyserving.api.prediction_methods import PredictionMethods
 from pyserving.api.request_log import LogType, ModelLog
 from pyserving.api.status import StatusApi
+from pyserving.api.status_name import status_name
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.servable import ServableId
+from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.protos import messages
 
 M = TypeVar("M", bound=Message)
@@ -40,6 +43,7 @@ class RpcApi:
         models: Models,
         status: StatusApi,
         executor: EngineExecutor,
+        metrics: ServingMetrics,
         reload: Reload,
         *,
         as_tensor_content: bool = False,
@@ -52,44 +56,65 @@ class RpcApi:
         self._reload = reload
         self._models = models
         self._status = status
-        self._prediction = PredictionMethods(executor, as_tensor_content=as_tensor_content)
+        self._prediction = PredictionMethods(executor, metrics, as_tensor_content=as_tensor_content)
+        self._metrics = metrics
         self._logs = logs
 
     def methods(self) -> Mapping[str, RpcHandler]:
         """By full name, as in the path of a call."""
         return {
-            _PREDICTION + "Predict": self._predict,
-            _PREDICTION + "Classify": self._classify,
-            _PREDICTION + "Regress": self._regress,
-            _PREDICTION + "MultiInference": self._multi_inference,
+            _PREDICTION + "Predict": self._recorded("Predict", messages.PredictRequest, self._predict),
+            _PREDICTION + "Classify": self._recorded("Classify", messages.ClassificationRequest, self._classify),
+            _PREDICTION + "Regress": self._recorded("Regress", messages.RegressionRequest, self._regress),
+            _PREDICTION + "MultiInference": self._recorded(
+                "MultiInference", messages.MultiInferenceRequest, self._multi_inference
+            ),
             _PREDICTION + "GetModelMetadata": self._get_model_metadata,
             _MODEL + "GetModelStatus": self._get_model_status,
             _MODEL + "HandleReloadConfigRequest": self._handle_reload_config_request,
         }
 
-    async def _predict(self, data: bytes, context: RpcContext) -> bytes:
-        request = _parse(messages.PredictRequest, data)
+    def _recorded(
+        self, api: str, kind: type[M], answer: Callable[[M, bytes, RpcContext], Awaitable[bytes]]
+    ) -> RpcHandler:
+        """Parses requests of type ``kind`` and records how they end, unless they cannot be parsed."""
+        metrics = self._metrics
+
+        async def handle(data: bytes, context: RpcContext) -> bytes:
+            start = perf_counter()
+            request = _parse(kind, data)
+            name = _model_name(request)
+            try:
+                response = await answer(request, data, context)
+            except BaseException as error:
+                metrics.request_failed(name, status_name(error))
+                raise
+            metrics.request_answered(name, api, "GRPC", perf_counter() - start)
+            return response
+
+        return handle
+
+    async def _predict(self, request: messages.PredictRequest, data: bytes, context: RpcContext) -> bytes:
         with self._models.acquire(_model_spec(request)) as handle:
             response = await self._prediction.predict(handle, request, context.deadline)
             self._log(LogType.PREDICT, handle.id, request.model_spec.signature_name, data, response)
             return response
 
-    async def _classify(self, data: bytes, context: RpcContext) -> bytes:
-        request = _parse(messages.ClassificationRequest, data)
+    async def _classify(self, request: messages.ClassificationRequest, data: bytes, context: RpcContext) -> bytes:
         with self._models.acquire(_model_spec(request)) as handle:
             response = await self._prediction.classify(handle, request, context.deadline)
             self._log(LogType.CLASSIFY, handle.id, request.model_spec.signature_name, data, response)
             return response
 
-    async def _regress(self, data: bytes, context: RpcContext) -> bytes:
-        request = _parse(messages.RegressionRequest, data)
+    async def _regress(self, request: messages.RegressionRequest, data: bytes, context: RpcContext) -> bytes:
         with self._models.acquire(_model_spec(request)) as handle:
             response = await self._prediction.regress(handle, request, context.deadline)
             self._log(LogType.REGRESS, handle.id, request.model_spec.signature_name, data, response)
             return response
 
-    async def _multi_inference(self, data: bytes, context: RpcContext) -> bytes:
-        request = _parse(messages.MultiInferenceRequest, data)
+    async def _multi_inference(
+        self, request: messages.MultiInferenceRequest, data: bytes, context: RpcContext
+    ) -> bytes:
         spec = _spec(request.tasks[0].model_spec) if request.tasks else ModelSpec("")
         with self._models.acquire(spec) as handle:
             response = await self._prediction.multi_inference(handle, request, context.deadline)
@@ -131,6 +156,14 @@ class RpcApi:
             response.model_spec.version.value = handle.id.version
             response.metadata["signature_def"].Pack(definitions)
             return response.SerializeToString()
+
+
+def _model_name(request: Any) -> str:
+    """What a prediction request names, whether there is such a model or not; empty where it names none."""
+    if isinstance(request, messages.MultiInferenceRequest):
+        return request.tasks[0].model_spec.name if request.tasks else ""
+    name: str = request.model_spec.name
+    return name
 
 
 def _check_metadata_fields(fields: Sequence[str]) -> None:

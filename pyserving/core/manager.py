@@ -106,6 +106,10 @@ class Manager:
         """All that is AVAILABLE, by name and version."""
         return sorted({served.id for stream in self._serving.values() for served in stream.values()})
 
+    def handles_out(self) -> dict[ServableId, int]:
+        """How many handles are out on each version that is AVAILABLE."""
+        return {served.id: len(served.handles) for stream in self._serving.values() for served in stream.values()}
+
     def is_available(self, servable_id: ServableId) -> bool:
         return servable_id.version in self._serving.get(servable_id.name, {})
 

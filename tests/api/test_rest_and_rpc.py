@@ -24,6 +24,7 @@ from pyserving.core.monitor import ServableStateMonitor
 from pyserving.core.resources import Resources
 from pyserving.core.servable import ServableId, ServableRequest
 from pyserving.core.source import AspiredVersion
+from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.dtypes import DType
 from pyserving.platforms.model import Signature, TensorSpec
 from pyserving.protos import messages
@@ -88,13 +89,16 @@ class Serving:
         labels.update({"m": {"stable": 1}}, self.manager.is_available)
         self.executor = EngineExecutor(1)
         models = Models(self.manager, labels)
+        self.metrics = ServingMetrics(lambda name: bool(self.monitor.states(name)))
         self.health = Health(self.manager, lambda: ["m", "other"])
         self.reloads: list[messages.ModelServerConfig] = []
         original = StatusApi(self.monitor, models, resolve_labels=False)
-        self.rest = RestApi(models, original, self.executor, timeout=10)
+        self.rest = RestApi(models, original, self.executor, self.metrics, timeout=10, metrics_path="/metrics")
         modern = StatusApi(self.monitor, models, resolve_labels=True)
-        self.modern_rest = RestApi(models, modern, self.executor, timeout=10, cors=True, health=self.health)
-        self.methods = RpcApi(models, original, self.executor, self._reload).methods()
+        self.modern_rest = RestApi(
+            models, modern, self.executor, self.metrics, timeout=10, cors=True, health=self.health
+        )
+        self.methods = RpcApi(models, original, self.executor, self.metrics, self._reload).methods()
 
     async def _reload(self, config: messages.ModelServerConfig) -> None:
         self.reloads.append(config)

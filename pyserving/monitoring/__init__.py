@@ -1,0 +1,1 @@
+"""What the server counts and times, and the text in which Prometheus reads it."""

@@ -1,0 +1,41 @@
+"""How the server stands: its versions, the requests that hold them, its connections."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pyserving.core.manager import Manager
+from pyserving.core.monitor import ServableStateMonitor
+from pyserving.core.state import State
+from pyserving.monitoring.metrics import Gauge, Labels, Registry
+from pyserving.transport.listener import Listener
+
+
+def add_state_metrics(
+    registry: Registry, monitor: ServableStateMonitor, manager: Manager, listeners: Sequence[Listener]
+) -> None:
+    """``listeners`` may grow later."""
+
+    def versions() -> dict[Labels, float]:
+        """Each state has a value, so that an alert on 0 has something to see."""
+        counts: dict[Labels, float] = {}
+        for name in monitor.names():
+            found = Counter(state.state for state in monitor.states(name))
+            counts.update({(name, state.name): found[state] for state in State})
+        return counts
+
+    def failed() -> dict[Labels, float]:
+        return {(name,): sum(state.error is not None for state in monitor.states(name)) for name in monitor.names()}
+
+    def in_flight() -> dict[Labels, float]:
+        counts: Counter[str] = Counter()
+        for servable, handles in manager.handles_out().items():
+            counts[servable.name] += handles
+        return {(name,): count for name, count in counts.items()}
+
+    def connections() -> dict[Labels, float]:
+        return {(" ".join(listener.addresses),): len(listener.connections) for listener in listeners}
+
+    registry.add(Gauge("pyserving_versions", ["model_name", "state"], versions))
+    registry.add(Gauge("pyserving_failed_versions", ["model_name"], failed))
+    registry.add(Gauge("pyserving_requests_in_flight", ["model_name"], in_flight))
+    registry.add(Gauge("pyserving_connections", ["address"], connections))
