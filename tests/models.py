@@ -108,13 +108,14 @@ def half_plus_three(folder: Path) -> None:
 
 @model
 def versioned(folder: Path) -> None:
-    """Versions 1, 2 and 3, each of which answers its number."""
+    """Versions 1, 2 and 3, each of which answers its number, and adds ten times that to what it is given."""
     for number in (1, 2, 3):
         module = tf.Module()
         module.number = tf.Variable(number, dtype=tf.int64)
 
         def body(x: Any, module: Any = module) -> dict[str, Any]:
-            return {"version": tf.fill(tf.shape(x), module.number.read_value())}
+            number = module.number.read_value()
+            return {"version": tf.fill(tf.shape(x), number), "y": x + 10.0 * tf.cast(number, tf.float32)}
 
         save(folder, str(number), {"serving_default": signature([("x", [None], F)], body)}, module)
 

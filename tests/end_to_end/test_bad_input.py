@@ -4,101 +4,29 @@ import gzip
 import json
 import os
 import shutil
-import signal
-import socket
 import struct
 import subprocess
-import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
+from serving import SERVE, Serving
 
 from pyserving.protos import messages
 
 PREDICT = "/v1/models/half_plus_two_tf2:predict"
 GOOD = {"instances": [1.0, 2.0, 5.0]}
-SERVE = [sys.executable, "-m", "pyserving.cli.main", "serve"]
 
 
-class Running:
-    """A server process and how to ask it."""
-
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
-        self.rest, self.grpc = free_port(), free_port()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - the process outlives this function
-        self.process = subprocess.Popen(
-            [*SERVE, *arguments, f"--rest-port={self.rest}", f"--port={self.grpc}", "--host=127.0.0.1"],
-            stderr=self._log,
-            env={**os.environ, **(env or {})},
-        )
-
-    def log(self) -> str:
-        self._log.seek(0)
-        return self._log.read().decode()
-
-    def wait_until_ready(self) -> "Running":
-        end = time.monotonic() + 60
-        while self.get("/readyz")[0] != 200:
-            assert self.process.poll() is None, self.log()
-            assert time.monotonic() < end, "not ready within a minute"
-            time.sleep(0.05)
-        return self
-
-    def get(self, path: str) -> tuple[int, Any]:
-        return self._ask(urllib.request.Request(f"http://127.0.0.1:{self.rest}{path}"))
-
-    def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        return self._ask(urllib.request.Request(f"http://127.0.0.1:{self.rest}{path}", body, headers or {}))
-
-    def _ask(self, request: urllib.request.Request) -> tuple[int, Any]:
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
-        except (urllib.error.URLError, ConnectionError):
-            return 0, None
-
-    def raw(self, data: bytes, *, port: int | None = None) -> bytes:
-        with socket.create_connection(("127.0.0.1", port or self.rest), timeout=30) as connection:
-            try:
-                connection.sendall(data)
-                connection.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass  # refused before all was sent
-            answer = b""
-            try:
-                while piece := connection.recv(1 << 16):
-                    answer += piece
-            except ConnectionError:
-                pass
-            return answer
-
-    def still_works(self) -> None:
-        assert self.post(PREDICT, json.dumps(GOOD).encode()) == (200, {"predictions": [2.5, 3.0, 4.5]})
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def still_works(server: Serving) -> None:
+    assert server.post(PREDICT, json.dumps(GOOD).encode()) == (200, {"predictions": [2.5, 3.0, 4.5]})
 
 
 @pytest.fixture(scope="module")
-def server(models_folder: Path) -> Iterator[Running]:
-    running = Running(str(models_folder)).wait_until_ready()
+def server(models_folder: Path) -> Iterator[Serving]:
+    running = Serving(str(models_folder)).wait_until_ready()
     yield running
     assert running.stop() == 0
 
@@ -122,41 +50,41 @@ def server(models_folder: Path) -> Iterator[Running]:
     ids=["cut off", "empty", "ragged rows", "ragged column", "text for a number", "wrong name", "no such signature",
          "a million brackets", "in instances", "deep and whole", "deep objects", "not UTF-8"],
 )  # fmt: skip
-def test_malformed_json(server: Running, body: bytes, expected: str) -> None:
+def test_malformed_json(server: Serving, body: bytes, expected: str) -> None:
     status, answer = server.post(PREDICT, body)
     assert status == 400
     assert expected in answer["error"]
-    server.still_works()
+    still_works(server)
 
 
-def test_a_wrong_shape_gives_the_engines_error(server: Running) -> None:
+def test_a_wrong_shape_gives_the_engines_error(server: Serving) -> None:
     status, answer = server.post("/v1/models/dims:predict", b'{"instances": [[1.0]]}')
     assert status == 400
     assert answer["error"]
-    server.still_works()
+    still_works(server)
 
 
-def test_a_body_cut_off(server: Running) -> None:
+def test_a_body_cut_off(server: Serving) -> None:
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode()
     server.raw(head + b'{"instances": [1.0')
-    server.still_works()
+    still_works(server)
 
 
-def test_a_gigabyte_announced_is_refused_before_it_comes(server: Running) -> None:
+def test_a_gigabyte_announced_is_refused_before_it_comes(server: Serving) -> None:
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n".encode()
     assert b" 413 " in server.raw(head).partition(b"\r\n")[0]
-    server.still_works()
+    still_works(server)
 
 
-def test_a_gzip_bomb(server: Running) -> None:
+def test_a_gzip_bomb(server: Serving) -> None:
     bomb = gzip.compress(b" " * (600 << 20), 9)
     status, answer = server.post(PREDICT, bomb, {"Content-Encoding": "gzip"})
     assert status == 413
     assert answer["error"]
-    server.still_works()
+    still_works(server)
 
 
-def test_a_grpc_frame_that_lies_about_its_length(server: Running) -> None:
+def test_a_grpc_frame_that_lies_about_its_length(server: Serving) -> None:
     request = messages.PredictRequest(model_spec=messages.ModelSpec(name="half_plus_two_tf2")).SerializeToString()
     for lie in (len(request) + 10, 0xFFFFFFFF):
         frames = (
@@ -166,7 +94,7 @@ def test_a_grpc_frame_that_lies_about_its_length(server: Running) -> None:
             + frame(0, 1, 1, b"\0" + struct.pack(">I", lie) + request)
         )
         assert server.raw(frames, port=server.grpc), "it answers, and does not just hang up"
-        server.still_works()
+        still_works(server)
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc}") as channel:
         predict = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
         with pytest.raises(grpc.RpcError) as caught:
@@ -197,7 +125,7 @@ def literal_headers() -> bytes:
     )
 
 
-def test_an_unknown_dtype_over_grpc(server: Running) -> None:
+def test_an_unknown_dtype_over_grpc(server: Serving) -> None:
     request = messages.PredictRequest(model_spec=messages.ModelSpec(name="half_plus_two_tf2"))
     request.inputs["x"].dtype = 77
     request.inputs["x"].tensor_shape.dim.add(size=1)
@@ -205,7 +133,7 @@ def test_an_unknown_dtype_over_grpc(server: Running) -> None:
         channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(request.SerializeToString(), timeout=10)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "dtype 77" in caught.value.details()
-    server.still_works()
+    still_works(server)
 
 
 def run_to_its_end(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
@@ -235,11 +163,11 @@ def test_the_path_of_a_version_in_place_of_its_model(models_folder: Path) -> Non
     assert "serve the folder above it" in text
 
 
-def test_a_port_in_use(server: Running, models_folder: Path) -> None:
+def test_a_port_in_use(server: Serving, models_folder: Path) -> None:
     code, text = run_to_its_end(str(models_folder / "strings"), "--host=127.0.0.1", f"--rest-port={server.rest}")
     assert code == 1
     assert f"127.0.0.1:{server.rest}: the address is already in use" in text
-    server.still_works()
+    still_works(server)
 
 
 def test_broken_models_beside_a_good_one(models_folder: Path, tmp_path: Path) -> None:
@@ -248,7 +176,7 @@ def test_broken_models_beside_a_good_one(models_folder: Path, tmp_path: Path) ->
     (tmp_path / "corrupt" / "1" / "saved_model.pb").write_bytes(b"this is no SavedModel")
     (tmp_path / "empty" / "1").mkdir(parents=True)
     shutil.copytree(models_folder / "large", tmp_path / "half_copied", ignore=shutil.ignore_patterns("*.data-*"))
-    running = Running(str(tmp_path), "--poll=0.2")
+    running = Serving(str(tmp_path), "--poll=0.2")
     try:
         end = time.monotonic() + 60
         while True:
@@ -261,7 +189,7 @@ def test_broken_models_beside_a_good_one(models_folder: Path, tmp_path: Path) ->
                 break
             assert time.monotonic() < end
             time.sleep(0.05)
-        running.still_works()
+        still_works(running)
         status, answer = running.get("/readyz")
         assert status == 503
         assert set(answer["missing"]) == {"corrupt", "empty", "half_copied"}
@@ -279,7 +207,7 @@ def test_without_tensorflow_the_error_names_what_to_install(models_folder: Path,
         "        if name == 'tensorflow': raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Hide())\n"
     )
-    running = Running(str(models_folder / "strings"), env={"PYTHONPATH": str(tmp_path)})
+    running = Serving(str(models_folder / "strings"), env={"PYTHONPATH": str(tmp_path)})
     try:
         end = time.monotonic() + 60
         while "pyserving[tensorflow]" not in running.log():

@@ -1,0 +1,68 @@
+# `make demo` and `make test` do all the set-up themselves: a virtual environment in .venv, the package, what it needs.
+# They need Python 3.11 or later with pip and venv; nothing else.  `make` alone lists the targets.
+
+PYTHON ?= python3
+BIN := .venv/bin
+GOLDEN ?= ../shared/golden
+
+export GOLDEN
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check soak golden bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | while IFS="$$(printf '\t')" read -r name text; \
+		do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+demo: .venv/.ready  ## train on handwritten digits, serve, swap versions under load (under 3 minutes)
+	$(BIN)/python examples/demo/demo.py
+
+serve: .venv/.ready  ## leave a server running on the demo's models, ports 8501 (REST) and 8500 (gRPC)
+	$(BIN)/python examples/demo/demo.py --models-only
+	$(BIN)/pyserving serve demo-models
+
+test: .venv/.ready  ## run the tests
+	$(BIN)/python -m pytest -m "not soak"
+
+soak: .venv/.ready  ## run the long tests
+	$(BIN)/python -m pytest -m soak
+
+check: .venv/.check  ## lint, format, types, and which room imports which
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+golden: .venv/.ready  ## replay recorded answers of TensorFlow Serving (GOLDEN=folder)
+	$(BIN)/python scripts/golden.py
+
+bench: .venv/.ready  ## measure throughput, start and swaps (needs wrk and h2load); writes benchmarks/results/
+	PYTHONPATH=tests $(BIN)/python -m benchmarks
+
+clean:  ## remove .venv and all that was built
+	rm -rf .venv .cache demo-models benchmarks/results build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A folder .venv whose installation was cut off has no stamp, and is completed by the next run.
+.venv/.pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "PyServing needs Python 3.11 or later; say which with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "== Setting up .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv || \
+		{ echo "No virtual environment could be made; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet 'pip>=25.1'
+	@touch $@
+
+# tensorflow-serving-api asks for the package tensorflow, whose files are those of tensorflow-cpu: hence --no-deps.
+.venv/.ready: pyproject.toml | .venv/.pip
+	@echo "== Installing PyServing, TensorFlow for CPUs and the test tools: about 350 MB to download, 1.7 GB on disk, once"
+	$(BIN)/python -m pip install --editable '.[tensorflow]' --group test
+	$(BIN)/python -m pip install --no-deps --group no-deps
+	@touch $@
+
+.venv/.check: .venv/.ready
+	@echo "== Installing the tools of make check: about 40 MB"
+	$(BIN)/python -m pip install --quiet --group check
+	@touch $@

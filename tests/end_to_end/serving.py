@@ -1,0 +1,84 @@
+"""A server process for tests, and how to ask it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+SERVE = [sys.executable, "-m", "pyserving.cli.main", "serve"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Serving:
+    """``pyserving serve`` with the given arguments, on free ports of 127.0.0.1."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.rest, self.grpc = free_port(), free_port()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - the process outlives this function
+        self.process = subprocess.Popen(
+            [*SERVE, *arguments, f"--rest-port={self.rest}", f"--port={self.grpc}", "--host=127.0.0.1"],
+            stderr=self._log,
+            env={**os.environ, **(env or {})},
+        )
+
+    def log(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode()
+
+    def wait_until_ready(self) -> "Serving":
+        end = time.monotonic() + 60
+        while self.get("/readyz")[0] != 200:
+            assert self.process.poll() is None, self.log()
+            assert time.monotonic() < end, f"not ready within a minute:\n{self.log()}"
+            time.sleep(0.05)
+        return self
+
+    def get(self, path: str) -> tuple[int, Any]:
+        """Status and JSON; status 0 where the server does not answer."""
+        return self._ask(urllib.request.Request(f"http://127.0.0.1:{self.rest}{path}"))
+
+    def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        return self._ask(urllib.request.Request(f"http://127.0.0.1:{self.rest}{path}", body, headers or {}))
+
+    def _ask(self, request: urllib.request.Request) -> tuple[int, Any]:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+        except (urllib.error.URLError, ConnectionError):
+            return 0, None
+
+    def raw(self, data: bytes, *, port: int | None = None) -> bytes:
+        """Sends bytes as they are, and returns what comes until the server closes."""
+        with socket.create_connection(("127.0.0.1", port or self.rest), timeout=30) as connection:
+            try:
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # refused before all was sent
+            answer = b""
+            try:
+                while piece := connection.recv(1 << 16):
+                    answer += piece
+            except ConnectionError:
+                pass
+            return answer
+
+    def stop(self) -> int:
+        """Sends SIGTERM and returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
