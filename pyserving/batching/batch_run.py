@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pyserving.batching.cost import CostEstimate
 from pyserving.batching.parameters import BatchingParameters
 from pyserving.batching.request import Outcome, Part, Request, deadline_exceeded
 from pyserving.batching.row_check import NO_ROWS, RowCheck
@@ -31,7 +30,8 @@ class BatchRun:
     """What is known of these outputs."""
     parameters: BatchingParameters | None
     """None where it must be shown first that joining is right."""
-    cost_of: Callable[[Inputs], CostEstimate]
+    observe: Callable[[Inputs, float], None]
+    """Told how many seconds a run with these inputs took."""
     deliver: Deliver
 
     def run(self) -> None:
@@ -134,7 +134,7 @@ class BatchRun:
         timeout = None if deadline is None else max(deadline - time.monotonic(), 1e-3)
         start = time.perf_counter()
         outputs = model.run(self.signature, inputs, self.outputs, timeout=timeout)
-        self.cost_of(inputs).add(time.perf_counter() - start)
+        self.observe(inputs, time.perf_counter() - start)
         return outputs
 
 

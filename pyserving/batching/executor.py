@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from weakref import WeakKeyDictionary
 
+from pyserving.batching.automatic_queue import AutomaticQueue
 from pyserving.batching.batch_run import BatchRun
+from pyserving.batching.batch_size import BatchSize
 from pyserving.batching.cost import CostEstimate
 from pyserving.batching.parameters import Batching, BatchingParameters, BatchingPolicies, Policy
 from pyserving.batching.queue import BatchQueue, Slots
@@ -23,12 +24,6 @@ from pyserving.platforms.model import Array, Model, Signature
 INLINE_SECONDS = 200e-6
 """A run that takes less than this may hold up the event loop: a hop to a thread and back costs about as much."""
 
-_AUTOMATIC = BatchingParameters(
-    max_batch_size=sys.maxsize, max_execution_batch_size=64, max_enqueued_batches=sys.maxsize
-)
-_AUTOMATIC_CALLS = 2
-"""While so many calls run, what arrives waits for the next batch."""
-
 
 class EngineExecutor:
     """Runs signatures for requests. Used on one event loop.
@@ -40,6 +35,7 @@ class EngineExecutor:
     def __init__(self, num_threads: int, policies: BatchingPolicies | None = None) -> None:
         """``num_threads``: calls that may run at once, besides the batch threads of ``policies``."""
         self._policies = policies or BatchingPolicies()
+        self._num_threads = num_threads
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="engine")
         num_batch_threads = self._policies.num_batch_threads
         self._batch_threads = ThreadPoolExecutor(num_batch_threads, thread_name_prefix="batch")
@@ -90,12 +86,12 @@ class EngineExecutor:
         request = Request(loop.create_future(), inputs, rows or 1, deadline)
         queue = None
         if rows is None:
-            self._submit(self._threads, work, request.split([request.rows], handle), lambda: None)
+            self._submit(self._threads, work, request.split([request.rows], handle), state.observe, lambda: None)
         else:
             key = (work.outputs, *join_key(inputs, pad=state.pads))
             queue = state.queues.get(key)
             if queue is None:
-                queue = state.queues[key] = self._new_queue(work, key)
+                queue = state.queues[key] = self._new_queue(work, inputs, key)
             queue.add(request, handle)
         timer = None
         if deadline is not None:
@@ -109,24 +105,40 @@ class EngineExecutor:
                 queue.discard(request)
                 state.forget_if_idle(key, queue)
 
-    def _new_queue(self, work: "_Work", key: Key) -> BatchQueue:
-        if work.state.parameters is None:
-            parameters, slots, threads = _AUTOMATIC, Slots(_AUTOMATIC_CALLS), self._threads
-        else:
-            parameters, slots, threads = work.state.parameters, self._batch_slots, self._batch_threads
-
-        def start(parts: list[Part]) -> None:
-            self._submit(threads, work, parts, release)
+    def _new_queue(self, work: "_Work", inputs: Inputs, key: Key) -> BatchQueue | AutomaticQueue:
+        state = work.state
+        queue: BatchQueue | AutomaticQueue
 
         def release() -> None:
             queue.release()
-            work.state.forget_if_idle(key, queue)
+            state.forget_if_idle(key, queue)
 
-        queue = BatchQueue(parameters, slots, start)
+        if state.parameters is not None:
+
+            def start(parts: list[Part]) -> None:
+                self._submit(self._batch_threads, work, parts, state.observe, release)
+
+            queue = BatchQueue(state.parameters, self._batch_slots, start)
+        else:
+            size = state.batch_size(work.outputs, inputs)
+
+            def start_beside(parts: list[Part], running: int) -> None:
+                def observe(inputs: Inputs, seconds: float) -> None:
+                    state.observe(inputs, seconds)
+                    size.add(count_rows(inputs) or 1, seconds / running)
+
+                self._submit(self._threads, work, parts, observe, release)
+
+            queue = AutomaticQueue(size, self._num_threads, start_beside)
         return queue
 
     def _submit(
-        self, threads: ThreadPoolExecutor, work: "_Work", parts: list[Part], on_done: Callable[[], None]
+        self,
+        threads: ThreadPoolExecutor,
+        work: "_Work",
+        parts: list[Part],
+        observe: Callable[[Inputs, float], None],
+        on_done: Callable[[], None],
     ) -> None:
         """Runs a batch on a thread, releases its handles and calls ``on_done`` on the event loop."""
         loop = asyncio.get_running_loop()
@@ -155,7 +167,7 @@ class EngineExecutor:
             parts=parts,
             check=work.check,
             parameters=work.state.parameters,
-            cost_of=work.state.cost,
+            observe=observe,
             deliver=partial(call_soon, _settle),
         )
         try:
@@ -174,16 +186,17 @@ class EngineExecutor:
 class _SignatureState:
     """What is learned about a signature, and what waits for it. It must not refer to the signature: see its holder."""
 
-    __slots__ = ("_checks", "_costs", "_label", "joins", "pads", "parameters", "queues")
+    __slots__ = ("_batch_sizes", "_checks", "_costs", "_label", "joins", "pads", "parameters", "queues")
 
     def __init__(self, signature: Signature, handle: ServableHandle, policy: Policy) -> None:
         self.parameters = policy if isinstance(policy, BatchingParameters) else None
         self.joins = self.parameters is not None or (policy is Batching.AUTOMATIC and signature.row_wise)
         """Whether requests may be joined, until a check refuses it."""
         self.pads = self.parameters is not None and self.parameters.pad_variable_length_inputs
-        self.queues: dict[Key, BatchQueue] = {}
+        self.queues: dict[Key, BatchQueue | AutomaticQueue] = {}
         """By outputs and shapes, those in use."""
         self._costs: dict[int, CostEstimate] = {}
+        self._batch_sizes: dict[Key, BatchSize] = {}
         self._checks: dict[tuple[str, ...], RowCheck] = {}
         self._label = f"signature {signature.name} of {handle.id}"
 
@@ -194,13 +207,24 @@ class _SignatureState:
             cost = self._costs[size] = CostEstimate()
         return cost
 
+    def observe(self, inputs: Inputs, seconds: float) -> None:
+        self.cost(inputs).add(seconds)
+
+    def batch_size(self, outputs: tuple[str, ...], inputs: Inputs) -> BatchSize:
+        """For these outputs, and inputs with rows of this size (in powers of two)."""
+        key = (outputs, sum([array[0].size for array in inputs.values()]).bit_length())
+        size = self._batch_sizes.get(key)
+        if size is None:
+            size = self._batch_sizes[key] = BatchSize()
+        return size
+
     def check(self, outputs: tuple[str, ...]) -> RowCheck:
         check = self._checks.get(outputs)
         if check is None:
             check = self._checks[outputs] = RowCheck(self._label)
         return check
 
-    def forget_if_idle(self, key: Key, queue: BatchQueue) -> None:
+    def forget_if_idle(self, key: Key, queue: BatchQueue | AutomaticQueue) -> None:
         if queue.idle and self.queues.get(key) is queue:
             del self.queues[key]
 
