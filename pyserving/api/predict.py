@@ -1,7 +1,6 @@
 """Predict: named tensors in, named tensors out."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 
 from pyserving.api.models import DEFAULT_SIGNATURE
@@ -12,14 +11,16 @@ from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.model import Array, Model, Signature
 
 
-@dataclass(frozen=True, slots=True)
 class Engine:
     """Runs signatures for one method of the API, and records how long it took."""
 
-    executor: EngineExecutor
-    metrics: ServingMetrics
-    api: str
-    """Its name, as over gRPC: ``Predict``."""
+    __slots__ = ("executor", "metrics", "runs")
+
+    def __init__(self, executor: EngineExecutor, metrics: ServingMetrics, api: str) -> None:
+        """``api``: the method's name, as over gRPC: ``Predict``."""
+        self.executor = executor
+        self.metrics = metrics
+        self.runs = metrics.runs(api)
 
 
 def find_signature(model: Model, name: str) -> Signature:
@@ -81,7 +82,7 @@ async def predict(
         inputs = {**signature.defaults, **inputs}
     start = perf_counter()
     results = await engine.executor.run(handle, signature, inputs, outputs, deadline)
-    engine.metrics.ran(handle.id.name, engine.api, perf_counter() - start)
+    engine.runs.add(handle.id.name, perf_counter() - start)
     return dict(zip(outputs, results, strict=True))
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from time import perf_counter
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -80,9 +79,6 @@ class Route:
 
 _NO_ROUTE = Route("", ModelSpec(""))
 
-_API = {"predict": "predict", "classify": "classify", "regress": "regress"}
-"""The label API of metrics, by action: requests that a model computes for have one."""
-
 
 class RestApi:
     """Answers the requests of the REST interface; ``handle`` is an HttpHandler."""
@@ -112,6 +108,8 @@ class RestApi:
         self._predict_engine = Engine(executor, metrics, "Predict")
         self._classify_engine = Engine(executor, metrics, "Classify")
         self._regress_engine = Engine(executor, metrics, "Regress")
+        self._answers = {action: metrics.answers(action, "REST") for action in ("predict", "classify", "regress")}
+        self._other_answers = metrics.answers("", "REST")
         self._timeout = timeout
         self._logs = logs
         self._headers = _CORS_HEADERS if cors else ()
@@ -130,34 +128,31 @@ class RestApi:
             self._pages[method, path] = page
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
-        start = perf_counter()
-        asked = request.method, request.target
-        page = self._pages.get(asked)
-        if page is None and "?" in request.target:
-            page = self._pages.get((request.method, request.target.partition("?")[0]))
-        if page is not None:
-            return page()
-        route = _NO_ROUTE
+        start = time.monotonic()
+        route = self._routes.get((request.method, request.target)) or _NO_ROUTE
         try:
-            route = self._routes.get(asked) or self._route(request)
-            body = await self._answer(route, request)
+            if route is _NO_ROUTE:
+                if page := self._pages.get((request.method, request.target.partition("?")[0])):
+                    return page()
+                route = self._route(request)
+            body = await self._answer(route, request, start + self._timeout)
         except BaseException as error:
             if request.target[:4].lower() == "/v1/":
                 self._metrics.request_failed(route.spec.name, status_name(error))
             if not isinstance(error, ServingError):
                 raise
             return HttpResponse(HTTP_STATUS[error.code], write_error(error.message), headers=self._headers)
-        self._metrics.request_answered(route.spec.name, _API.get(route.action, ""), "REST", perf_counter() - start)
+        self._answers.get(route.action, self._other_answers).add(route.spec.name, time.monotonic() - start)
         return HttpResponse(200, body, headers=self._headers)
 
-    async def _answer(self, route: Route, request: HttpRequest) -> bytes:
+    async def _answer(self, route: Route, request: HttpRequest, deadline: float) -> bytes:
         match route.action:
             case "predict":
-                return await self._predict(route.spec, request.body)
+                return await self._predict(route.spec, request.body, deadline)
             case "classify":
-                return await self._classify(route.spec, request.body)
+                return await self._classify(route.spec, request.body, deadline)
             case "regress":
-                return await self._regress(route.spec, request.body)
+                return await self._regress(route.spec, request.body, deadline)
             case "status":
                 return self._status_body(route.spec)
             case "metadata":
@@ -171,8 +166,7 @@ class RestApi:
             self._routes[request.method, request.target] = route
         return route
 
-    async def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
-        deadline = time.monotonic() + self._timeout
+    async def _predict(self, spec: ModelSpec, body: bytes, deadline: float) -> bytes:
         parsed = parse_predict(body)
         with self._models.acquire(spec) as handle:
             signature = _find_signature(handle.servable, parsed.signature_name)
@@ -189,8 +183,7 @@ class RestApi:
                 )
             return answer
 
-    async def _classify(self, spec: ModelSpec, body: bytes) -> bytes:
-        deadline = time.monotonic() + self._timeout
+    async def _classify(self, spec: ModelSpec, body: bytes, deadline: float) -> bytes:
         parsed = parse_examples(body)
         with self._models.acquire(spec) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)
@@ -206,8 +199,7 @@ class RestApi:
                 )
             return answer
 
-    async def _regress(self, spec: ModelSpec, body: bytes) -> bytes:
-        deadline = time.monotonic() + self._timeout
+    async def _regress(self, spec: ModelSpec, body: bytes, deadline: float) -> bytes:
         parsed = parse_examples(body)
         with self._models.acquire(spec) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)

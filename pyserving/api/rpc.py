@@ -78,7 +78,8 @@ class RpcApi:
         self, api: str, kind: type[M], answer: Callable[[M, bytes, RpcContext], Awaitable[bytes]]
     ) -> RpcHandler:
         """Parses requests of type ``kind`` and records how they end, unless they cannot be parsed."""
-        metrics = self._metrics
+        answers = self._metrics.answers(api, "GRPC")
+        failed = self._metrics.request_failed
 
         async def handle(data: bytes, context: RpcContext) -> bytes:
             start = perf_counter()
@@ -87,9 +88,9 @@ class RpcApi:
             try:
                 response = await answer(request, data, context)
             except BaseException as error:
-                metrics.request_failed(name, status_name(error))
+                failed(name, status_name(error))
                 raise
-            metrics.request_answered(name, api, "GRPC", perf_counter() - start)
+            answers.add(name, perf_counter() - start)
             return response
 
         return handle

@@ -44,36 +44,21 @@ class ServingMetrics:
 
         self._is_model = is_model
         self._unknown_names: set[str] = set()
-        self._answered: dict[tuple[str, str, str], tuple[CounterChild, HistogramChild]] = {}
-        self._ran: dict[tuple[str, str], HistogramChild] = {}
         self._loading = Lock()
 
-    def request_answered(self, model_name: str, api: str, entrypoint: str, seconds: float) -> None:
-        """A request succeeded, from its being read to its answer being written.
-
-        ``api`` and ``entrypoint`` are ``predict`` and ``REST``, ``Predict`` and ``GRPC``, and so on; ``api`` is empty
-        for REST requests that ask no model to compute, and so is ``model_name`` where none is asked for.
+    def answers(self, api: str, entrypoint: str) -> "Answers":
+        """To be kept. ``api`` and ``entrypoint`` are ``predict`` and ``REST``, ``Predict`` and ``GRPC``, and so on;
+        ``api`` is empty for REST requests that ask no model to compute.
         """
-        children = self._answered.get((model_name, api, entrypoint))
-        if children is None:
-            children = self._answered[model_name, api, entrypoint] = (
-                self._requests.labels(model_name, "OK"),
-                self._latency.labels(model_name, api, entrypoint),
-            )
-        children[0].value += 1
-        children[1].observe(seconds * 1e6)
+        return Answers(self._requests, self._latency, api, entrypoint)
+
+    def runs(self, api: str) -> "Runs":
+        """To be kept. ``api``: as over gRPC."""
+        return Runs(self._runtime, api)
 
     def request_failed(self, model_name: str, status: str) -> None:
         """``model_name`` is what the client sent; ``status`` the name of the code: ``NOT_FOUND``."""
         self._requests.labels(self._shown_name(model_name), status).add()
-
-    def ran(self, model_name: str, api: str, seconds: float) -> None:
-        """An engine call for a request succeeded, the time in line for it included. ``api``: as over gRPC."""
-        child = self._ran.get((model_name, api))
-        if child is None:
-            # TensorFlow Serving says TF1 of all that it runs in a session, TF2's SavedModels and TFLite included.
-            child = self._ran[model_name, api] = self._runtime.labels(model_name, api, "TF1")
-        child.observe(seconds * 1e6)
 
     def examples_computed(self, model_name: str, count: int) -> None:
         """One request held so many examples."""
@@ -98,3 +83,45 @@ class ServingMetrics:
             return OTHER_NAMES
         self._unknown_names.add(name)
         return name
+
+
+class Answers:
+    """Records the requests to one method that succeeded."""
+
+    __slots__ = ("_children", "_labels", "_latency", "_requests")
+
+    def __init__(self, requests: Counter, latency: Histogram, api: str, entrypoint: str) -> None:
+        self._requests = requests
+        self._latency = latency
+        self._labels = api, entrypoint
+        self._children: dict[str, tuple[CounterChild, HistogramChild]] = {}
+
+    def add(self, model_name: str, seconds: float) -> None:
+        """``seconds``: from the request's being read to its answer's being written."""
+        children = self._children.get(model_name)
+        if children is None:
+            children = self._children[model_name] = (
+                self._requests.labels(model_name, "OK"),
+                self._latency.labels(model_name, *self._labels),
+            )
+        children[0].value += 1
+        children[1].observe(seconds * 1e6)
+
+
+class Runs:
+    """Records the engine calls of one method that succeeded."""
+
+    __slots__ = ("_api", "_children", "_runtime")
+
+    def __init__(self, runtime: Histogram, api: str) -> None:
+        self._runtime = runtime
+        self._api = api
+        self._children: dict[str, HistogramChild] = {}
+
+    def add(self, model_name: str, seconds: float) -> None:
+        """``seconds``: what the request waited for its result, the time in line included."""
+        child = self._children.get(model_name)
+        if child is None:
+            # TensorFlow Serving says TF1 of all that it runs in a session, TF2's SavedModels and TFLite included.
+            child = self._children[model_name] = self._runtime.labels(model_name, self._api, "TF1")
+        child.observe(seconds * 1e6)

@@ -27,9 +27,9 @@ def values_of(metrics: ServingMetrics, name: str) -> dict[Labels, float | Distri
 
 def test_an_answered_request_counts_and_has_its_latency() -> None:
     metrics = new_metrics()
-    metrics.request_answered("m", "predict", "REST", 11e-6)
-    metrics.request_answered("m", "predict", "REST", 9e-6)
-    metrics.request_answered("m", "Predict", "GRPC", 9e-6)
+    metrics.answers("predict", "REST").add("m", 11e-6)
+    metrics.answers("predict", "REST").add("m", 9e-6)
+    metrics.answers("Predict", "GRPC").add("m", 9e-6)
     assert values_of(metrics, SERVING + "request_count") == {("m", "OK"): 3}
     latency = values_of(metrics, SERVING + "request_latency")
     assert latency.keys() == {("m", "predict", "REST"), ("m", "Predict", "GRPC")}
@@ -58,7 +58,7 @@ def test_invented_names_take_a_limited_place() -> None:
         metrics.request_failed(f"invented {number}", "NOT_FOUND")
     metrics.request_failed("invented 0", "NOT_FOUND")
     metrics.request_failed("late", "INTERNAL")
-    metrics.request_answered("late", "predict", "REST", 1e-3)
+    metrics.answers("predict", "REST").add("late", 1e-3)
     counts = values_of(metrics, SERVING + "request_count")
     assert counts[OTHER_NAMES, "NOT_FOUND"] == MAX_UNKNOWN_NAMES
     assert counts["invented 0", "NOT_FOUND"] == 2
@@ -78,8 +78,8 @@ def test_a_long_invented_name_is_not_kept() -> None:
 
 def test_runs_and_examples() -> None:
     metrics = new_metrics()
-    metrics.ran("m", "Predict", 1e-3)
-    metrics.ran("m", "Predict", 1e-3)
+    metrics.runs("Predict").add("m", 1e-3)
+    metrics.runs("Predict").add("m", 1e-3)
     metrics.examples_computed("m", 2)
     metrics.examples_computed("m", 3)
     (labels, runtime), *others = values_of(metrics, SERVING + "runtime_latency").items()
