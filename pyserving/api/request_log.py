@@ -2,11 +2,12 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
 from pyserving.core.servable import ServableId
 from pyserving.protos import messages
+from pyserving.sources.model_config import ModelConfig
 from pyserving.wire.tensor_proto import varint
 
 RequestAndResponse = tuple[bytes, bytes]
@@ -68,6 +69,15 @@ class ModelLog:
             return _field(b"\x0a", metadata.SerializeToString()) + _field(kind.value, log)
 
         self._offer(self._prefix, size, record)
+
+
+def model_logs(models: Iterable[ModelConfig], tags: Sequence[str], offer: Offer) -> dict[str, ModelLog]:
+    """The logs of those models that are to be logged, by name."""
+    return {
+        model.name: ModelLog(model.logging_config, tags, offer)
+        for model in models
+        if model.logging_config is not None and model.logging_config.sampling_config.sampling_rate > 0
+    }
 
 
 def _field(tag: bytes, value: bytes) -> bytes:

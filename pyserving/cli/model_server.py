@@ -76,6 +76,7 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         load_retry_interval=flags.load_retry_interval_micros / 1e6,
         allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
         session_options=_session_options(flags),
+        warmup_iterations=max(1, flags.num_request_iterations_for_warmup) if flags.enable_model_warmup else 0,
         metrics_path=_metrics_path(flags),
         health=False,
         wait_for_models=True,

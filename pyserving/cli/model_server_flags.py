@@ -164,11 +164,9 @@ class ModelServerFlags:
     )
 
     enable_model_warmup: bool = _flag(
-        True, _WARMUP, "Replay a version's recorded requests before it becomes available.", without_effect=_NOT_YET
+        True, _WARMUP, "Replay a version's recorded requests before it becomes available."
     )
-    num_request_iterations_for_warmup: int = _flag(
-        0, _WARMUP, "How often each recorded request is replayed; 0: once.", without_effect=_NOT_YET
-    )
+    num_request_iterations_for_warmup: int = _flag(0, _WARMUP, "How often each recorded request is replayed; 0: once.")
 
     prefer_tflite_model: bool = _flag(
         False, _LITE, "Serve model.tflite where a version folder has one.", without_effect=_NOT_YET

@@ -24,6 +24,7 @@ from pyserving.platforms.tensorflow.loader import TensorFlowLoader
 from pyserving.protos import messages
 from pyserving.server.measured_loader import MeasuredLoader
 from pyserving.server.settings import Settings
+from pyserving.server.warmup import WarmedLoader, Warmup
 from pyserving.sources.file_system import FileSystemSource, MonitoredServable
 from pyserving.sources.model_config import ModelConfig, models_from_config
 from pyserving.sources.text_proto import read_text_proto
@@ -37,7 +38,15 @@ logger = logging.getLogger("pyserving.server")
 class Catalog:
     """Source, loaders, manager, labels and states of the configured models."""
 
-    def __init__(self, settings: Settings, policies: BatchingPolicies, metrics: ServingMetrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        policies: BatchingPolicies,
+        metrics: ServingMetrics,
+        warmup: Warmup | None,
+        on_models: Callable[[Sequence[ModelConfig]], None],
+    ) -> None:
+        """Without ``warmup``, recorded requests are not replayed. ``on_models`` hears of each config that holds."""
         self.models: Sequence[ModelConfig] = tuple(settings.models)
         self.labels = VersionLabels()
         bus = EventBus()
@@ -56,6 +65,8 @@ class Catalog:
         self._settings = settings
         self._policies = policies
         self._metrics = metrics
+        self._warmup = warmup
+        self._on_models = on_models
         self._source = FileSystemSource(
             _monitored(self.models), self._on_versions, poll_wait_seconds=settings.poll_wait
         )
@@ -70,6 +81,7 @@ class Catalog:
     def start(self) -> None:
         """Looks for versions, and begins to load them. Raises ServingError where the session options are wrong."""
         self._settings.session_options.config_proto()
+        self._on_models(self.models)
         if not self._settings.wait_for_models:
             self._assign_labels(allow_unavailable=True)
         self._source.start()
@@ -103,6 +115,7 @@ class Catalog:
             changed = [model for model in models if (model.base_path, model.version_policy) != before.get(model.name)]
             mark = self.monitor.mark()
             self.models = tuple(models)
+            self._on_models(self.models)
             await _on_a_thread(lambda: self._source.update(_monitored(models)))
             for model in changed:
                 if error := self._source.errors.get(model.name):
@@ -145,6 +158,8 @@ class Catalog:
             loader: Loader = MeasuredLoader(TensorFlowLoader(servable, path, options), path, self._metrics)
             if self._settings.per_model_batching:
                 loader = PerModelBatchingLoader(loader, path, self._policies)
+            if self._warmup is not None:
+                loader = WarmedLoader(loader, servable, path, self._warmup)
             aspired.append(AspiredVersion(servable, loader))
         self._aspired[name] = len(aspired)
         self.manager.set_aspired_versions(name, aspired)

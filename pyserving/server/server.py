@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 from pyserving.api.health import Health
 from pyserving.api.models import Models
+from pyserving.api.prediction_methods import PredictionMethods
+from pyserving.api.request_log import ModelLog, model_logs
 from pyserving.api.rest import RestApi
 from pyserving.api.rpc import RpcApi
 from pyserving.api.status import StatusApi
@@ -16,9 +18,12 @@ from pyserving.batching.parameters import BatchingPolicies
 from pyserving.monitoring.process import add_process_metrics
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.server.catalog import Catalog
+from pyserving.server.request_log_writer import RequestLogWriter
 from pyserving.server.settings import Settings
 from pyserving.server.state_metrics import add_state_metrics
 from pyserving.server.tls import read_tls_context
+from pyserving.server.warmup import Warmup
+from pyserving.sources.model_config import ModelConfig
 from pyserving.transport.grpc import GrpcConnection
 from pyserving.transport.http1 import Http1Server
 from pyserving.transport.listener import Connection, Connections, Listener, open_tcp, open_unix, port_of
@@ -34,14 +39,20 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         policies = BatchingPolicies(settings.batching)
         self._metrics = ServingMetrics(lambda name: self.catalog.has_model(name))
-        self.catalog = Catalog(settings, policies, self._metrics)
+        self._executor = EngineExecutor(settings.engine_threads, policies)
+        self._request_log_writer = RequestLogWriter()
+        self._request_logs: dict[str, ModelLog] = {}
+        warmup = None
+        if settings.warmup_iterations:
+            methods = PredictionMethods(self._executor, self._metrics)
+            warmup = Warmup(methods, self._metrics, iterations=settings.warmup_iterations)
+        self.catalog = Catalog(settings, policies, self._metrics, warmup, self._log_requests)
         self.health = Health(self.catalog.manager, lambda: [model.name for model in self.catalog.models])
         self.rest_address: str | None = None
         """Where a client on this machine finds REST, once the port is open: ``localhost:8501``."""
         self.grpc_addresses: list[str] = []
         """The same for gRPC: ``localhost:8500``, ``unix:/run/serving.sock``."""
         self._settings = settings
-        self._executor = EngineExecutor(settings.engine_threads, policies)
         self._listeners: list[Listener] = []
         self._following: asyncio.Future[None] | None = None
         add_process_metrics(self._metrics.registry)
@@ -73,7 +84,14 @@ class Server:
             logger.warning("%d connections were cut off after the grace period of %g s", cut_off, grace)
         self._executor.stop()
         await asyncio.to_thread(self.catalog.stop)
+        await asyncio.to_thread(self._request_log_writer.stop)
         logger.info("Stopped")
+
+    def _log_requests(self, models: Sequence[ModelConfig]) -> None:
+        """Logs the requests of these models, as each of them says."""
+        tags = self._settings.session_options.tags
+        self._request_logs.clear()
+        self._request_logs.update(model_logs(models, tags, self._request_log_writer.offer))
 
     async def _open_ports(self) -> None:
         settings = self._settings
@@ -86,6 +104,7 @@ class Server:
             self._metrics,
             self.catalog.reload,
             as_tensor_content=settings.as_tensor_content,
+            logs=self._request_logs,
         )
         rest = RestApi(
             models,
@@ -96,6 +115,7 @@ class Server:
             cors=settings.cors,
             health=self.health if settings.health else None,
             metrics_path=settings.metrics_path,
+            logs=self._request_logs,
         )
         methods = rpc.methods()
 

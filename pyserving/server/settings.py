@@ -55,6 +55,8 @@ class Settings:
     """What all loaded models may need by their estimates; None: no limit."""
     allow_labels_for_unavailable: bool = False
     session_options: SessionOptions = field(default_factory=SessionOptions)
+    warmup_iterations: int = 1
+    """How often each of a version's recorded requests is replayed before it is available; 0: there is no warmup."""
 
     metrics_path: str = "/monitoring/prometheus/metrics"
     """Where the REST port serves the page for Prometheus; empty: nowhere."""

@@ -1,10 +1,11 @@
 """The models to serve: ``ModelServerConfig``, checked as TensorFlow Serving checks it."""
 
 import logging
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pyserving.core.errors import invalid_argument
+from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.protos import messages
 from pyserving.sources.base_path import is_absolute
 from pyserving.sources.text_proto import read_text_proto
@@ -13,6 +14,8 @@ from pyserving.sources.version_policy import All, Latest, Specific, VersionPolic
 logger = logging.getLogger("pyserving.sources")
 
 TENSORFLOW_PLATFORM = "tensorflow"
+LOG_COLLECTORS = ("", "tfrecord")
+"""Types of ``log_collector_config``: both write TFRecord files. The real server comes without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class ModelConfig:
     labels: Mapping[str, int] = field(default_factory=dict)
     """Version by label."""
     logging_config: messages.LoggingConfig | None = None
+    """With a sampling rate above 0 it says where its requests are logged: they are not without it."""
 
 
 def single_model(name: str, base_path: str) -> list[ModelConfig]:
@@ -58,8 +62,8 @@ def models_from_config(
 
     ``running`` is the config it is to replace, ``platforms`` those that can be served. Raises ServingError
     (INVALID_ARGUMENT), whole config or nothing: a name listed twice, a relative base path, a platform that is missing,
-    given twice, unsupported, or not that of the running model. Whether labels point to available versions is not
-    checked here.
+    given twice, unsupported, or not that of the running model, a logging_config that cannot be followed (NOT_FOUND for
+    an unknown collector). Whether labels point to available versions is not checked here.
     """
     kind = config.WhichOneof("config")
     if kind is None:
@@ -77,6 +81,7 @@ def models_from_config(
         names.add(entry.name)
     for entry in entries:
         _check_base_path(entry.name, entry.base_path)
+        _check_logging(entry)
     running_platforms = {model.name: model.platform for model in running}
     for entry in entries:
         if entry.name in running_platforms:
@@ -99,6 +104,24 @@ def models_from_config(
 def _check_base_path(name: str, base_path: str) -> None:
     if not is_absolute(base_path):
         raise invalid_argument(f"Expected model {name} to have an absolute path or URI; got base_path()={base_path}")
+
+
+def _check_logging(entry: messages.ModelConfig) -> None:
+    config = entry.logging_config
+    rate = config.sampling_config.sampling_rate
+    if not 0 <= rate <= 1:
+        raise invalid_argument(f"Expected model {entry.name} to have a sampling_rate from 0 to 1; got {rate:g}")
+    collector = config.log_collector_config
+    if collector.type not in LOG_COLLECTORS:
+        raise ServingError(
+            Code.NOT_FOUND,
+            f"Cannot find LogCollector::Factory for type: {collector.type}; model {entry.name} may have tfrecord",
+        )
+    if rate and not os.path.isabs(collector.filename_prefix):
+        raise invalid_argument(
+            f"Expected model {entry.name} to have an absolute path in log_collector_config; got "
+            f"filename_prefix={collector.filename_prefix}"
+        )
 
 
 def _platform(entry: messages.ModelConfig) -> str:

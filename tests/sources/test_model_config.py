@@ -42,7 +42,10 @@ def test_a_list_of_models(tmp_path: Path) -> None:
             model_version_policy { specific { versions: 3 versions: 5 } }
             version_labels { key: "stable" value: 3 }
             version_labels { key: "" value: 5 }
-            logging_config { sampling_config { sampling_rate: 0.5 } }
+            logging_config {
+              log_collector_config { type: "tfrecord" filename_prefix: "/logs/b" }
+              sampling_config { sampling_rate: 0.5 }
+            }
           }
         }"""
     )
@@ -125,6 +128,47 @@ def test_a_running_models_platform_may_not_change() -> None:
     )
     # The check comes before the one for unsupported platforms, and does not look at other models.
     assert refusal(f'{A} model_platform: "other"', running=running) == "Model a requests unsupported platform other"
+
+
+LOGGING = f'{A} model_platform: "tensorflow" logging_config {{ %s }}'
+
+
+@pytest.mark.parametrize(
+    ("logging", "text"),
+    [
+        (
+            'log_collector_config { type: "kafka" filename_prefix: "/logs/a" } sampling_config { sampling_rate: 0.5 }',
+            "NOT_FOUND: Cannot find LogCollector::Factory for type: kafka; model a may have tfrecord",
+        ),
+        (
+            'log_collector_config { filename_prefix: "logs/a" } sampling_config { sampling_rate: 0.5 }',
+            "INVALID_ARGUMENT: Expected model a to have an absolute path in log_collector_config; "
+            "got filename_prefix=logs/a",
+        ),
+        (
+            "sampling_config { sampling_rate: 1 }",
+            "INVALID_ARGUMENT: Expected model a to have an absolute path in log_collector_config; got filename_prefix=",
+        ),
+        (
+            'log_collector_config { filename_prefix: "/logs/a" } sampling_config { sampling_rate: 1.5 }',
+            "INVALID_ARGUMENT: Expected model a to have a sampling_rate from 0 to 1; got 1.5",
+        ),
+        (
+            "sampling_config { sampling_rate: nan }",
+            "INVALID_ARGUMENT: Expected model a to have a sampling_rate from 0 to 1; got nan",
+        ),
+    ],
+)
+def test_a_logging_config_that_cannot_be_followed_is_refused(logging: str, text: str) -> None:
+    with pytest.raises(ServingError) as raised:
+        models_from_config(config(f"model_config_list {{ config {{ {LOGGING % logging} }} }}"))
+    assert str(raised.value) == text
+
+
+def test_a_logging_config_that_samples_nothing_needs_no_files() -> None:
+    models = models_from_config(config(f"model_config_list {{ config {{ {LOGGING % ''} }} }}"))
+    assert models is not None
+    assert models[0].logging_config is not None
 
 
 def test_other_platforms_when_they_can_be_served() -> None:

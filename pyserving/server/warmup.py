@@ -1,0 +1,156 @@
+"""Replays a version's recorded requests before it becomes available, so that no client meets a cold model."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import CancelledError
+from threading import Event
+from time import perf_counter
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from pyserving.api.prediction_methods import PredictionMethods
+from pyserving.core.errors import Code, ServingError, invalid_argument
+from pyserving.core.handle import ServableHandle, ServedVersion
+from pyserving.core.loader import Loader
+from pyserving.core.resources import Resources
+from pyserving.core.servable import Servable, ServableId
+from pyserving.monitoring.serving_metrics import ServingMetrics
+from pyserving.protos import messages
+from pyserving.sources.os_errors import serving_error
+from pyserving.wire.tfrecord import read_records
+
+FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
+"""Where a version folder has its records: a TFRecord file of PredictionLogs."""
+MAX_RECORDS = 1000
+
+logger = logging.getLogger("pyserving.server")
+
+
+class Warmup:
+    """Sends recorded requests the way that clients' requests take, one at a time, whatever version they name.
+
+    Rules and texts are the real server's; its errors do not tell the record.
+    """
+
+    def __init__(self, prediction: PredictionMethods, metrics: ServingMetrics, *, iterations: int = 1) -> None:
+        """To be called on the event loop that answers requests. ``iterations``: how often each record is replayed."""
+        self._prediction = prediction
+        self._metrics = metrics
+        self._iterations = iterations
+        self._loop = asyncio.get_running_loop()
+
+    def run(self, folder: str, handle: ServableHandle) -> None:
+        """Replays the records in ``folder``, if it has any, and returns when all were answered.
+
+        Not to be called on the event loop. Raises ServingError for the first record that cannot be read or answered.
+        """
+        path = os.path.join(folder, FILE)
+        if not os.path.exists(path):
+            logger.info("%s has no warmup requests: there is no %s", handle.id, path)
+            return
+        start = perf_counter()
+        status = "OK"
+        count = 0
+        try:
+            for count, log in enumerate(_read(path), 1):
+                self._replay(log, handle, f"Warmup record {count} of {path}")
+        except BaseException as error:
+            status = str(error)
+            raise
+        finally:
+            seconds = perf_counter() - start
+            self._metrics.warmup_ended(folder, seconds, status)
+        logger.info("%s is warm: %d records of %s replayed in %.0f ms", handle.id, count, path, seconds * 1e3)
+
+    def _replay(self, log: messages.PredictionLog, handle: ServableHandle, record: str) -> None:
+        for _ in range(self._iterations):
+            request = self._request(log, handle, record)
+            if request is None:
+                return
+            try:
+                asyncio.run_coroutine_threadsafe(request, self._loop).result()
+            except ServingError as error:
+                raise ServingError(error.code, f"{record} failed: {error.message}") from None
+            except CancelledError:
+                raise ServingError(Code.UNAVAILABLE, f"{record} failed: the server is stopping") from None
+
+    def _request(
+        self, log: messages.PredictionLog, handle: ServableHandle, record: str
+    ) -> Coroutine[Any, Any, bytes] | None:
+        prediction = self._prediction
+        match log.WhichOneof("log_type"):
+            case "predict_log":
+                return prediction.predict(handle, log.predict_log.request, None)
+            case "classify_log":
+                return prediction.classify(handle, log.classify_log.request, None)
+            case "regress_log":
+                return prediction.regress(handle, log.regress_log.request, None)
+            case "multi_inference_log":
+                return prediction.multi_inference(handle, log.multi_inference_log.request, None)
+            case "session_run_log":
+                number = log.DESCRIPTOR.fields_by_name["session_run_log"].number
+                raise ServingError(Code.UNIMPLEMENTED, f"{record} failed: Unsupported log_type for warmup: {number}")
+            case kind:
+                logger.warning("%s is passed over: its log_type is %s", record, kind or "not set")
+                return None
+
+
+class WarmedLoader:
+    """A ``Loader`` that loads by another one, then warms the model up. Where that fails, so does the load."""
+
+    def __init__(self, loader: Loader, servable: ServableId, path: str, warmup: Warmup) -> None:
+        """``path``: the version's folder."""
+        self._loader = loader
+        self._id = servable
+        self._path = path
+        self._warmup = warmup
+
+    def estimate_resources(self) -> Resources:
+        return self._loader.estimate_resources()
+
+    def load(self) -> Servable:
+        servable = self._loader.load()
+        drained = Event()
+        version = ServedVersion(self._id, servable, drained.set)
+        try:
+            with version.hold() as handle:  # type: ignore[union-attr]  # None only once it is closed
+                self._warmup.run(self._path, handle)
+        except BaseException:
+            self._wait_for_runs(version, drained)
+            self._loader.unload()
+            raise
+        self._wait_for_runs(version, drained)
+        return servable
+
+    def unload(self) -> None:
+        self._loader.unload()
+
+    def _wait_for_runs(self, version: ServedVersion, drained: Event) -> None:
+        """A run may go on for a moment after its request was answered."""
+        if not version.close():
+            drained.wait()
+
+
+def _read(path: str) -> Iterator[messages.PredictionLog]:
+    try:
+        with open(path, "rb") as file:
+            for number, record in enumerate(read_records(file), 1):
+                if number > MAX_RECORDS:
+                    raise invalid_argument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")
+                try:
+                    log = messages.PredictionLog.FromString(record)
+                except DecodeError:
+                    raise invalid_argument(
+                        f"Failed to parse warmup record: record {number}, {len(record)} bytes, from {path}"
+                    ) from None
+                yield log
+    except OSError as error:
+        raise serving_error(path, error) from None
+    except ServingError as error:
+        if error.code is Code.DATA_LOSS:
+            message = f"{path}: {error.message}. Please verify your warmup data is in TFRecord format."
+            raise ServingError(error.code, message) from None
+        raise
