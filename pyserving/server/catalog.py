@@ -43,10 +43,10 @@ class Catalog:
         settings: Settings,
         policies: BatchingPolicies,
         metrics: ServingMetrics,
-        warmup: Warmup | None,
+        warmup: Warmup,
         on_models: Callable[[Sequence[ModelConfig]], None],
     ) -> None:
-        """Without ``warmup``, recorded requests are not replayed. ``on_models`` hears of each config that holds."""
+        """``on_models`` hears of each config that holds."""
         self.models: Sequence[ModelConfig] = tuple(settings.models)
         self.labels = VersionLabels()
         bus = EventBus()
@@ -158,7 +158,7 @@ class Catalog:
             loader: Loader = MeasuredLoader(TensorFlowLoader(servable, path, options), path, self._metrics)
             if self._settings.per_model_batching:
                 loader = PerModelBatchingLoader(loader, path, self._policies)
-            if self._warmup is not None:
+            if self._settings.warmup_iterations:
                 loader = WarmedLoader(loader, servable, path, self._warmup)
             aspired.append(AspiredVersion(servable, loader))
         self._aspired[name] = len(aspired)

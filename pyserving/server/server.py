@@ -42,11 +42,10 @@ class Server:
         self._executor = EngineExecutor(settings.engine_threads, policies)
         self._request_log_writer = RequestLogWriter()
         self._request_logs: dict[str, ModelLog] = {}
-        warmup = None
-        if settings.warmup_iterations:
-            methods = PredictionMethods(self._executor, self._metrics)
-            warmup = Warmup(methods, self._metrics, iterations=settings.warmup_iterations)
-        self.catalog = Catalog(settings, policies, self._metrics, warmup, self._log_requests)
+        self._warmup = Warmup(
+            PredictionMethods(self._executor, self._metrics), self._metrics, iterations=settings.warmup_iterations
+        )
+        self.catalog = Catalog(settings, policies, self._metrics, self._warmup, self._log_requests)
         self.health = Health(self.catalog.manager, lambda: [model.name for model in self.catalog.models])
         self.rest_address: str | None = None
         """Where a client on this machine finds REST, once the port is open: ``localhost:8501``."""
@@ -78,6 +77,7 @@ class Server:
         self.health.draining = True
         if self._following is not None:
             self._following.cancel()
+        self._warmup.stop()
         grace = self._settings.grace_period
         cut_off = sum(await asyncio.gather(*(listener.stop(grace) for listener in self._listeners)))
         if cut_off:

@@ -41,6 +41,7 @@ class Warmup:
         self._metrics = metrics
         self._iterations = iterations
         self._loop = asyncio.get_running_loop()
+        self._stopping = False
 
     def run(self, folder: str, handle: ServableHandle) -> None:
         """Replays the records in ``folder``, if it has any, and returns when all were answered.
@@ -65,8 +66,14 @@ class Warmup:
             self._metrics.warmup_ended(folder, seconds, status)
         logger.info("%s is warm: %d records of %s replayed in %.0f ms", handle.id, count, path, seconds * 1e3)
 
+    def stop(self) -> None:
+        """Lets every warmup fail at its next request, with UNAVAILABLE."""
+        self._stopping = True
+
     def _replay(self, log: messages.PredictionLog, handle: ServableHandle, record: str) -> None:
         for _ in range(self._iterations):
+            if self._stopping:
+                raise _stopping(record)
             request = self._request(log, handle, record)
             if request is None:
                 return
@@ -75,7 +82,7 @@ class Warmup:
             except ServingError as error:
                 raise ServingError(error.code, f"{record} failed: {error.message}") from None
             except CancelledError:
-                raise ServingError(Code.UNAVAILABLE, f"{record} failed: the server is stopping") from None
+                raise _stopping(record) from None
 
     def _request(
         self, log: messages.PredictionLog, handle: ServableHandle, record: str
@@ -132,6 +139,10 @@ class WarmedLoader:
         """A run may go on for a moment after its request was answered."""
         if not version.close():
             drained.wait()
+
+
+def _stopping(record: str) -> ServingError:
+    return ServingError(Code.UNAVAILABLE, f"{record} failed: the server is stopping")
 
 
 def _read(path: str) -> Iterator[messages.PredictionLog]:
