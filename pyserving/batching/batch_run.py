@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyserving.batching.parameters import BatchingParameters
 from pyserving.batching.request import Outcome, Part, Request, deadline_exceeded
@@ -29,13 +29,14 @@ class BatchRun:
     check: RowCheck
     """What is known of these outputs."""
     parameters: BatchingParameters | None
-    """None where it must be shown first that joining is right."""
+    """None where nobody asked for batches: then it must be shown first that joining is right."""
     observe: Callable[[Inputs, float], None]
     """Told how many seconds a run with these inputs took."""
-    deliver: Deliver
+    deliver: Deliver = field(init=False)
 
-    def run(self) -> None:
+    def run(self, deliver: Deliver) -> None:
         """Delivers an outcome for every request that somebody waits for. Raises nothing."""
+        self.deliver = deliver
         try:
             self._run()
         except BaseException as error:

@@ -86,17 +86,19 @@ class EngineExecutor:
         request = Request(loop.create_future(), inputs, rows or 1, deadline)
         queue = None
         if rows is None:
-            self._submit(self._threads, work, request.split([request.rows], handle), state.observe, lambda: None)
+            parts = request.split([request.rows], handle)
+            self._submit(self._threads, work.batch(parts, None, state.observe), lambda: None)
         else:
-            key = (work.outputs, *join_key(inputs, pad=state.pads))
+            key = (id(handle.servable), work.outputs, *join_key(inputs, pad=state.pads))
             queue = state.queues.get(key)
             if queue is None:
                 queue = state.queues[key] = self._new_queue(work, inputs, key)
-            queue.add(request, handle)
         timer = None
         if deadline is not None:
             timer = loop.call_later(deadline - time.monotonic(), request.settle, deadline_exceeded())
         try:
+            if queue is not None:
+                queue.add(request, handle)
             return await request.future
         finally:
             if timer is not None:
@@ -113,12 +115,13 @@ class EngineExecutor:
             queue.release()
             state.forget_if_idle(key, queue)
 
-        if state.parameters is not None:
+        parameters = state.parameters
+        if parameters is not None:
 
             def start(parts: list[Part]) -> None:
-                self._submit(self._batch_threads, work, parts, state.observe, release)
+                self._submit(self._batch_threads, work.batch(parts, parameters, state.observe), release)
 
-            queue = BatchQueue(state.parameters, self._batch_slots, start)
+            queue = BatchQueue(parameters, self._batch_slots, start)
         else:
             size = state.batch_size(work.outputs, inputs)
 
@@ -127,19 +130,12 @@ class EngineExecutor:
                     state.observe(inputs, seconds)
                     size.add(count_rows(inputs) or 1, seconds / running)
 
-                self._submit(self._threads, work, parts, observe, release)
+                self._submit(self._threads, work.batch(parts, None, observe), release)
 
             queue = AutomaticQueue(size, self._num_threads, start_beside)
         return queue
 
-    def _submit(
-        self,
-        threads: ThreadPoolExecutor,
-        work: "_Work",
-        parts: list[Part],
-        observe: Callable[[Inputs, float], None],
-        on_done: Callable[[], None],
-    ) -> None:
+    def _submit(self, threads: ThreadPoolExecutor, batch: BatchRun, on_done: Callable[[], None]) -> None:
         """Runs a batch on a thread, releases its handles and calls ``on_done`` on the event loop."""
         loop = asyncio.get_running_loop()
 
@@ -148,28 +144,19 @@ class EngineExecutor:
                 loop.call_soon_threadsafe(callback, *arguments)
 
         def job() -> None:
-            batch.run()
+            batch.run(partial(call_soon, _settle))
             end()
 
         def end() -> None:
-            for part in parts:
+            for part in batch.parts:
                 part.handle.release()
             call_soon(on_done)
 
         def stopped(_: object = None) -> None:
             error = ServingError(Code.UNAVAILABLE, "the server is stopping")
-            call_soon(_settle, [(part.settle, error) for part in parts])
+            call_soon(_settle, [(part.settle, error) for part in batch.parts])
             end()
 
-        batch = BatchRun(
-            signature=work.signature,
-            outputs=work.outputs,
-            parts=parts,
-            check=work.check,
-            parameters=work.state.parameters,
-            observe=observe,
-            deliver=partial(call_soon, _settle),
-        )
         try:
             submitted = threads.submit(job)
         except RuntimeError:
@@ -239,6 +226,11 @@ class _Work:
         self.signature = signature
         self.outputs = outputs
         self.check = state.check(outputs)
+
+    def batch(
+        self, parts: list[Part], parameters: BatchingParameters | None, observe: Callable[[Inputs, float], None]
+    ) -> BatchRun:
+        return BatchRun(self.signature, self.outputs, parts, self.check, parameters, observe)
 
 
 def _settle(outcomes: Sequence[tuple[Callable[[Outcome], None], Outcome]]) -> None:

@@ -1,0 +1,296 @@
+"""Batching without waiting, which nobody asked for: it must not change an answer, nor hold up a lone request."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from batching_fakes import Compute, Crowd, FakeVersion, ask, doubled, entered, floats, signature
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pyserving.batching import executor as executor_module
+from pyserving.batching.executor import EngineExecutor
+from pyserving.batching.parameters import Batching, BatchingPolicies
+from pyserving.core.errors import Code, ServingError, invalid_argument
+from pyserving.platforms.model import Array, Signature
+
+CALLS = 2
+"""While so many calls run, what arrives waits."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor_module, "INLINE_SECONDS", 0.0)
+
+
+def values(outcome: list[Array] | BaseException) -> object:
+    assert isinstance(outcome, list), outcome
+    return outcome[0].tolist()
+
+
+async def crowded(executor: EngineExecutor, version: FakeVersion, serve: Signature, *xs: Array) -> list[object]:
+    """The answers to requests that had to wait at the same time."""
+    async with Crowd(executor, version, serve, busy=CALLS) as crowd:
+        for x in xs:
+            await crowd.add({"x": x}, tuple(serve.outputs))
+        return [values(outcome) for outcome in await crowd.answers()]
+
+
+async def trusted(executor: EngineExecutor, version: FakeVersion, serve: Signature) -> None:
+    """Lets the executor find out that requests may be joined."""
+    for _ in range(3):
+        await crowded(executor, version, serve, floats(1), floats(2))
+
+
+def test_the_first_batches_are_run_both_ways_and_then_requests_are_joined() -> None:
+    serve = signature()
+    version = FakeVersion({serve: doubled})
+
+    async def main() -> None:
+        executor = EngineExecutor(4)
+        for _ in range(3):
+            assert await crowded(executor, version, serve, floats(1, 2), floats(3)) == [[2, 4], [6]]
+            assert version.model.sizes() == [2, 1, 5], "each alone, then all joined, with a blank row at either end"
+        assert await crowded(executor, version, serve, floats(1, 2), floats(3)) == [[2, 4], [6]]
+        assert version.model.sizes() == [3]
+
+    asyncio.run(main())
+
+
+def centred(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    x = inputs["x"]
+    return {"y": x - x.sum() / max(x.size, 1)}
+
+
+def sorted_rows(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    return {"y": np.sort(inputs["x"])}
+
+
+def total(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    return {"y": inputs["x"].sum()}
+
+
+def always_two(_: Mapping[str, Array]) -> dict[str, Array]:
+    return {"y": floats(7, 8)}
+
+
+@pytest.mark.parametrize("compute", [centred, sorted_rows, total, always_two])
+def test_what_looks_at_several_rows_is_found_out_and_never_joined(compute: Compute) -> None:
+    serve = signature()
+    version = FakeVersion({serve: compute})
+
+    async def main() -> None:
+        executor = EngineExecutor(4)
+        for first, second in ((1.0, 1.0), (1.0, 3.0), (2.0, 8.0), (3.0, 1.0), (4.0, 4.0)):
+            xs = [floats(first), floats(second)]
+            assert await crowded(executor, version, serve, *xs) == [compute({"x": x})["y"].tolist() for x in xs]
+
+    asyncio.run(main())
+    assert version.model.sizes() == [1, 1]
+
+
+def test_equal_requests_are_enough_to_find_out() -> None:
+    serve = signature()
+    good, bad = FakeVersion({serve: doubled}), FakeVersion({serve: centred})
+
+    async def main(version: FakeVersion) -> list[int]:
+        executor = EngineExecutor(4)
+        for _ in range(4):
+            await crowded(executor, version, serve, floats(5), floats(5))
+        return version.model.sizes()
+
+    assert asyncio.run(main(good)) == [2]
+    assert asyncio.run(main(bad)) == [1, 1]
+
+
+def test_rows_that_are_all_blank_prove_nothing() -> None:
+    serve = signature()
+    version = FakeVersion({serve: centred})
+
+    async def main() -> None:
+        executor = EngineExecutor(4)
+        for _ in range(5):
+            await crowded(executor, version, serve, floats(0), floats(0))
+        assert await crowded(executor, version, serve, floats(1), floats(3)) == [[0], [0]]
+
+    asyncio.run(main())
+
+
+def test_where_blank_rows_fail_the_requests_themselves_are_compared() -> None:
+    def positive(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if (inputs["x"] <= 0).any():
+            raise invalid_argument("not positive")
+        return doubled(inputs)
+
+    serve = signature()
+    version = FakeVersion({serve: positive})
+
+    async def main() -> None:
+        executor = EngineExecutor(4)
+        await crowded(executor, version, serve, floats(1), floats(1))
+        assert version.model.sizes() == [1, 1, 4], "joined with blanks; without them nothing would stand out"
+        for _ in range(3):
+            await crowded(executor, version, serve, floats(1), floats(2))
+        assert version.model.sizes() == [1, 1, 4, 2]
+        await crowded(executor, version, serve, floats(1), floats(2))
+        assert version.model.sizes() == [2]
+
+    asyncio.run(main())
+
+
+def test_what_can_never_be_found_out_is_given_up() -> None:
+    def lonely(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if len(inputs["x"]) != 1:
+            raise invalid_argument("one row only")
+        return doubled(inputs)
+
+    serve = signature()
+    version = FakeVersion({serve: lonely})
+
+    async def main() -> None:
+        executor = EngineExecutor(4)
+        for _ in range(16):
+            assert await crowded(executor, version, serve, floats(1), floats(2)) == [[2], [4]]
+        assert await crowded(executor, version, serve, floats(1), floats(2)) == [[2], [4]]
+        assert version.model.sizes() == [1, 1]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("serve", [signature(row_wise=False), signature(stateless=False, row_wise=False)])
+def test_what_the_platform_does_not_know_to_be_row_wise_is_not_joined(serve: Signature) -> None:
+    version = FakeVersion({serve: doubled})
+
+    async def main() -> None:
+        executor = EngineExecutor(8)
+        for _ in range(4):
+            assert await crowded(executor, version, serve, floats(1), floats(2)) == [[2], [4]]
+        assert version.model.sizes() == [1, 1]
+
+    asyncio.run(main())
+
+
+def test_it_can_be_switched_off_for_all_or_for_a_model() -> None:
+    serve = signature()
+    version = FakeVersion({serve: doubled})
+    own = BatchingPolicies(Batching.AUTOMATIC)
+    own.assign(version.model, Batching.OFF)  # type: ignore[arg-type]  # as much of a Model as is needed
+
+    async def main(policies: BatchingPolicies) -> None:
+        executor = EngineExecutor(8, policies)
+        for _ in range(4):
+            await crowded(executor, version, serve, floats(1), floats(2))
+        assert version.model.sizes() == [1, 1]
+
+    asyncio.run(main(BatchingPolicies(Batching.OFF)))
+    asyncio.run(main(own))
+
+
+def test_a_request_waits_only_while_others_of_its_kind_run() -> None:
+    serve = signature()
+    version = FakeVersion({serve: doubled})
+
+    async def main() -> None:
+        version.model.gate.clear()
+        executor = EngineExecutor(8)
+        tasks = []
+        for shape in ((1,), (1, 2), (1, 3)):
+            for _ in range(CALLS):
+                x = np.ones(shape, np.float32)
+                tasks.append(asyncio.ensure_future(ask(executor, version, serve, {"x": x})))
+                await entered(version.model)  # though none has ended
+        version.model.gate.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+
+
+def test_the_one_that_fails_fails_alone() -> None:
+    def odd(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if (inputs["x"] == 13).any():
+            raise invalid_argument("thirteen")
+        return doubled(inputs)
+
+    serve = signature()
+    version = FakeVersion({serve: odd})
+
+    async def main() -> None:
+        executor = EngineExecutor(4)
+        await trusted(executor, version, serve)
+        async with Crowd(executor, version, serve, busy=CALLS) as crowd:
+            for x in (1, 13, 2):
+                await crowd.add({"x": floats(x)})
+            first, second, third = await crowd.answers()
+        assert (values(first), values(third)) == ([2], [4])
+        assert str(second) == "INVALID_ARGUMENT: thirteen"
+        assert version.model.sizes() == [3, 1, 1, 1]
+
+    asyncio.run(main())
+
+
+def test_a_batch_has_no_more_rows_than_pay_but_a_request_is_never_split() -> None:
+    serve = signature()
+    version = FakeVersion({serve: doubled})
+
+    async def main() -> None:
+        executor = EngineExecutor(4)
+        await trusted(executor, version, serve)
+        async with Crowd(executor, version, serve, busy=CALLS) as crowd:
+            for size in (40, 100, 30, 20):
+                await crowd.add({"x": np.ones(size, np.float32)})
+            await crowd.answers()
+        assert max(version.model.sizes()) == 100
+        assert sum(version.model.sizes()) == 190
+        assert all(size <= 64 for size in version.model.sizes() if size != 100)
+
+    asyncio.run(main())
+
+
+def test_who_waits_is_answered_at_the_deadline_and_who_leaves_is_left_out() -> None:
+    serve = signature()
+    version = FakeVersion({serve: doubled})
+
+    async def main() -> None:
+        executor = EngineExecutor(4)
+        await trusted(executor, version, serve)
+        async with Crowd(executor, version, serve, busy=CALLS) as crowd:
+            late = await crowd.add({"x": floats(1)}, deadline=time.monotonic() + 0.02)
+            gone = await crowd.add({"x": floats(2)})
+            stays = await crowd.add({"x": floats(3)})
+            gone.cancel()
+            with pytest.raises(ServingError) as caught:
+                await late
+            assert caught.value.code is Code.DEADLINE_EXCEEDED
+            await crowd.answers()
+            assert values(await stays) == [6]
+        assert [run["x"].tolist() for _, run in version.model.runs] == [[3]]
+
+    asyncio.run(main())
+    version.close()
+    assert version.drained.wait(5)
+
+
+row_counts = st.lists(st.integers(0, 5), min_size=1, max_size=25)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(row_counts, st.sampled_from([doubled, centred]), st.integers(0, 2**32 - 1))
+def test_under_concurrency_each_answer_is_the_lone_answer(sizes: list[int], compute: Compute, seed: int) -> None:
+    serve = signature()
+    version = FakeVersion({serve: compute})
+    random = np.random.default_rng(seed)
+    xs = [random.random((size, int(random.integers(1, 3))), np.float32) + 1 for size in sizes]
+
+    async def main() -> None:
+        executor = EngineExecutor(3)
+        for _ in range(4):
+            outcomes = await asyncio.gather(*(ask(executor, version, serve, {"x": x}) for x in xs))
+            for x, (y,) in zip(xs, outcomes, strict=True):
+                np.testing.assert_allclose(y, compute({"x": x})["y"], rtol=1e-4, atol=1e-5)
+        executor.stop()
+
+    asyncio.run(main())
+    version.close()
+    assert version.drained.wait(5)
