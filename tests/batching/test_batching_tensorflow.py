@@ -97,7 +97,8 @@ def check(model: TensorFlowModel, policy: Policy, requests: list[Inputs], name: 
         except ServingError as error:
             expected = error
         if isinstance(expected, ServingError) or isinstance(outcome, ServingError):
-            assert str(outcome) == str(expected)
+            # Not the text: it may show the rows of the part of a request that failed.
+            assert getattr(outcome, "code", None) is getattr(expected, "code", None)
             continue
         for found, alone in zip(outcome, expected, strict=True):
             assert (found.dtype, found.shape) == (alone.dtype, alone.shape)
