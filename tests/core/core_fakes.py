@@ -72,7 +72,7 @@ class Steps:
     def spawn(self, name: str, job: Callable[[], None]) -> None:
         self.jobs.append((name, job))
 
-    def join(self, timeout: float) -> bool:  # noqa: ARG002
+    def join(self, timeout: float) -> bool:
         return not self.jobs
 
     def take(self, index: int = 0) -> None:

@@ -64,7 +64,7 @@ def test_an_event_posted_while_another_thread_ends_its_delivery_is_not_left_behi
     class LockReleasedTooLate:
         """Between the deliverer's last look and its release, another thread posts, and finds the lock taken."""
 
-        def acquire(self, *, blocking: bool) -> bool:  # noqa: ARG002
+        def acquire(self, *, blocking: bool) -> bool:
             return True
 
         def release(self) -> None:
