@@ -1,6 +1,6 @@
 """What a transport hands to the api and gets back: plain values, so that neither knows the other."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 
@@ -42,9 +42,20 @@ HttpHandler = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
 
 
 class RpcContext:
-    """What a method may want to know of a call besides its message."""
+    """What a method may want to know of a call besides its messages, and may say besides its answers.
 
-    __slots__ = ("deadline", "metadata")
+    Metadata are pairs of a lower-case name and a text of printable ASCII; a name that ends in ``-bin`` has base64.
+    """
+
+    initial_metadata: Sequence[tuple[str, str]] = ()
+    """Sent before the first answer, and not with a failure that comes instead of it."""
+    trailing_metadata: Sequence[tuple[str, str]] = ()
+    """Sent with the status, failure or not."""
+    compressed = False
+    """Whether the message came compressed; in a streaming call, the last one taken."""
+    compress = False
+    """Compress the answer where the client accepts that; in a streaming call, this and all answers up to the next
+    change. There it has to be set with the first answer to have an effect on later ones."""
 
     def __init__(self, deadline: float | None, metadata: Sequence[tuple[str, str]] = ()) -> None:
         self.deadline = deadline
@@ -54,3 +65,8 @@ class RpcContext:
 
 RpcHandler = Callable[[bytes, RpcContext], Coroutine[Any, Any, bytes]]
 """One unary method: request message in, response message out. Raises ServingError for any other status."""
+
+StreamHandler = Callable[[AsyncIterator[bytes], RpcContext], AsyncGenerator[bytes, None]]
+"""One method that streams on either side or both: it takes messages as they come, and yields answers while it does or
+after; both wait where the client is behind. It ends the call by its own end, or raises ServingError for any other
+status. When the client gives up, CancelledError is raised where it waits."""

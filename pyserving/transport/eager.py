@@ -15,7 +15,7 @@ class EagerTask(Generic[T]):
     ``asyncio.current_task()`` inside, so ``asyncio.timeout`` and its like do not work there.
     """
 
-    __slots__ = ("_coroutine", "_on_done", "_waits_for")
+    __slots__ = ("_cancelled", "_coroutine", "_on_done", "_waits_for")
 
     def __init__(
         self, coroutine: Coroutine[Any, Any, T], on_done: Callable[[T | None, BaseException | None], None]
@@ -23,6 +23,7 @@ class EagerTask(Generic[T]):
         self._coroutine = coroutine
         self._on_done = on_done
         self._waits_for: asyncio.Future[Any] | None = None
+        self._cancelled = False  # too late for the future, which was done
         self._step()
 
     @property
@@ -31,12 +32,16 @@ class EagerTask(Generic[T]):
 
     def cancel(self) -> None:
         """Raises CancelledError inside the coroutine, where it waits. Nothing happens once it is done."""
-        if self._waits_for is not None:
-            self._waits_for.cancel()
+        if self._waits_for is not None and not self._waits_for.cancel():
+            self._cancelled = True
 
     def _step(self, _: object = None) -> None:
         try:
-            future = self._coroutine.send(None)
+            if self._cancelled:
+                self._cancelled = False
+                future = self._coroutine.throw(asyncio.CancelledError())
+            else:
+                future = self._coroutine.send(None)
         except StopIteration as stop:
             self._waits_for = None
             self._on_done(stop.value, None)

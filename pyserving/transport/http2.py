@@ -13,6 +13,8 @@ Traps of ngh2 0.3, each dealt with below:
   answer has to wait until that answer was taken by ``data_to_send``.
 - ``data_to_send`` produces events, too: StreamClosed of an answered stream, ConnectionClosed.
 - Bytes of DATA frames are delivered when the frame is complete.
+- Received bytes are acknowledged by this module, not by ngh2, so that a stream whose bytes nobody takes holds its
+  sender back. Those of a closed stream must be, too, else the connection's window shrinks for good.
 - nghttp2 ends a connection with too many resets by INTERNAL_ERROR; RFC 9113 means ENHANCE_YOUR_CALM for this. So its
   limit is turned off and resets are counted here.
 """
@@ -91,7 +93,7 @@ class StreamEvents:
 class Stream:
     """One request and its answer. Sending on a stream that is gone does nothing: its ``closed`` event is on its way."""
 
-    __slots__ = ("_connection", "_h2", "ended", "events", "id")
+    __slots__ = ("_connection", "_h2", "ended", "events", "id", "kept")
 
     def __init__(self, connection: "Http2Connection", h2: ngh2.Connection, stream_id: int, ended: bool) -> None:
         self.id = stream_id
@@ -100,6 +102,29 @@ class Stream:
         self._h2 = h2
         self.ended = ended
         """Whether the peer sent all it has to send."""
+        self.kept: int | None = None
+        """Received bytes that keep the peer's window small; None: what comes does not."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of the body that wait for the peer's window, or for the socket."""
+        return self._h2.queued_body_size(self.id)
+
+    def keep_window(self) -> None:
+        """From now on what comes makes the peer's window smaller, until it is acknowledged."""
+        self.kept = 0
+
+    def acknowledge(self, but: int = 0) -> None:
+        """All bytes received up to now were taken, ``but`` so many: the peer may send that much more."""
+        if self.kept is not None and self.kept > but:
+            self._h2.acknowledge_received_data(self.kept - but, self.id)
+            self.kept = but
+            self._connection.wake()
+
+    def give_window(self) -> None:
+        """The opposite of ``keep_window``: nobody will take what still comes."""
+        self.acknowledge()
+        self.kept = None
 
     def send_headers(self, headers: Headers, *, end: bool = False) -> None:
         """``end``: no body follows. Where the peer still sends, it is then told to stop."""
@@ -119,11 +144,13 @@ class Stream:
         self._connection.wake()
 
     def send_trailers(self, headers: Headers) -> None:
-        """Ends the stream once the data before them was sent."""
+        """Ends the stream once the data before them was sent. Where the peer still sends, it is then told to stop."""
         try:
             self._h2.send_trailers(self.id, headers)
         except (ngh2.StreamProtocolError, ngh2.ConnectionStateError):
             return
+        if not self.ended:
+            self._connection.reset_when_sent(self.id)
         self._connection.wake()
 
 
@@ -282,11 +309,16 @@ class Http2Connection(Connection):
     def _dispatch(self) -> None:
         for event in self._h2.events():
             if isinstance(event, DataReceived):
-                stream = self._streams.get(event.stream_id)
+                stream_id, data = event.stream_id, event.data
+                stream = self._streams.get(stream_id)
+                if stream is None or stream.kept is None:
+                    self._h2.acknowledge_received_data(len(data), stream_id)
+                else:
+                    stream.kept += len(data)
                 if stream is not None:
                     if event.end_stream:
                         stream.ended = True
-                    stream.events.data_received(event.data, event.end_stream)
+                    stream.events.data_received(data, event.end_stream)
             elif isinstance(event, RequestReceived):
                 self._last_stream = stream_id = event.stream_id
                 stream = Stream(self, self._h2, stream_id, event.end_stream)
@@ -332,16 +364,23 @@ class Http2Connection(Connection):
             self._dispatch()
             if len(output) == _SLICE:
                 continue
-            if self._to_reset and not self._write_paused and not self._closing:
-                for stream_id in self._to_reset:
-                    if stream_id in self._streams:
-                        self._h2.reset_stream(stream_id, NO_ERROR)
-                self._to_reset.clear()
+            if self._to_reset and not self._write_paused and not self._closing and self._reset_sent():
                 continue
             break
         self._corked = False
         if not self._closing:
             self.output_taken()
+
+    def _reset_sent(self) -> bool:
+        """Resets the streams whose answers left, of those that wait for it; whether there was one."""
+        waiting, self._to_reset = self._to_reset, []
+        for stream_id in waiting:
+            if stream_id in self._streams:
+                if self._h2.queued_body_size(stream_id):
+                    self._to_reset.append(stream_id)
+                else:
+                    self._h2.reset_stream(stream_id, NO_ERROR)
+        return len(self._to_reset) < len(waiting)
 
     def _count_reset(self) -> None:
         limits = self._http2_limits
@@ -433,6 +472,7 @@ class Http2Connection(Connection):
 
 def _configuration(limits: Http2Limits) -> ngh2.Configuration:
     return ngh2.Configuration(
+        auto_window_update=False,
         max_inbound_header_list_size=4 * limits.max_header_list,
         stream_reset_rate_limit=(_UNLIMITED, _UNLIMITED),
     )

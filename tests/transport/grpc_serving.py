@@ -2,17 +2,19 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import ngh2
 
-from pyserving.api.exchange import RpcContext, RpcHandler
+from pyserving.api.exchange import RpcContext, RpcHandler, StreamHandler
 from pyserving.core.errors import Code, ServingError
-from pyserving.transport.grpc import GrpcConnection, GrpcLimits
+from pyserving.transport.grpc import GrpcConnection
+from pyserving.transport.grpc_limits import GrpcLimits
 from pyserving.transport.listener import Listener, open_tcp, open_unix
 from pyserving.transport.loop import new_event_loop
 
@@ -40,6 +42,54 @@ class Methods:
             "/test.Test/Break": self.break_,
             "/test.Test/Fill": self.fill,
         }
+
+    def streaming(self) -> Mapping[str, StreamHandler]:
+        return {
+            "/test.Test/Chat": self.chat,
+            "/test.Test/Pour": self.pour,
+            "/test.Test/Sip": self.sip,
+            "/test.Test/Settle": self.settle,
+        }
+
+    async def chat(self, messages: AsyncIterator[bytes], context: RpcContext) -> AsyncGenerator[bytes, None]:
+        """Each message back; ``!CODE text`` ends the call by that, ``.`` by its own end."""
+        self.contexts.append(context)
+        async for message in messages:
+            if message == b".":
+                return
+            if message[:1] == b"!":
+                await self.fail(message[1:], context)
+            yield message
+
+    async def pour(self, messages: AsyncIterator[bytes], _: RpcContext) -> AsyncGenerator[bytes, None]:
+        """``count size``: so many messages of that size."""
+        async for message in messages:
+            count, size = map(int, message.split())
+            for _number in range(count):
+                self.runs += 1
+                yield bytes(size)
+
+    async def sip(self, messages: AsyncIterator[bytes], _: RpcContext) -> AsyncGenerator[bytes, None]:
+        """Takes no message before ``gate`` opens; yields how many bytes there were."""
+        taken = 0
+        self.waiting.release()
+        await self.gate.wait()
+        async for message in messages:
+            taken += len(message)
+            self.runs += 1
+        yield b"%d" % taken
+
+    async def settle(self, messages: AsyncIterator[bytes], _: RpcContext) -> AsyncGenerator[bytes, None]:
+        """Never ends by itself; tells when it is cancelled."""
+        self.waiting.release()
+        try:
+            yield b"begun"
+            await self.gate.wait()
+            async for message in messages:
+                yield message
+        except asyncio.CancelledError:
+            self.cancelled.release()
+            raise
 
     async def echo(self, message: bytes, context: RpcContext) -> bytes:
         self.runs += 1
@@ -78,7 +128,14 @@ class Server:
         limits: GrpcLimits | None = None,
         unix: str | None = None,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop,
+        tls: ssl.SSLContext | None = None,
+        unary: Mapping[str, RpcHandler] | None = None,
+        streaming: Mapping[str, StreamHandler] | None = None,
     ) -> None:
+        """Serves ``Methods``, and ``unary`` and ``streaming`` besides."""
+        self._tls = tls
+        self._unary = unary or {}
+        self._streaming = streaming or {}
         self._loop_factory = loop_factory
         self._limits = limits
         self._unix = unix
@@ -130,9 +187,14 @@ class Server:
         self.loop = asyncio.get_running_loop()
         self._over = asyncio.Event()
         self.methods = Methods()
-        methods = self.methods.all()
+        methods = {**self.methods.all(), **self._unary}
+        streaming = {**self.methods.streaming(), **self._streaming}
         sockets = [open_unix(self._unix)] if self._unix else open_tcp("127.0.0.1", 0)
-        self.listener = Listener(sockets, lambda connections: GrpcConnection(connections, methods, self._limits))
+        self.listener = Listener(
+            sockets,
+            lambda connections: GrpcConnection(connections, methods, self._limits, streaming),
+            tls=self._tls,
+        )
         await self.listener.start()
         self._ready.set()
         await self._over.wait()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from grpc_serving import WAIT, Server
 
-from pyserving.transport.grpc import GrpcLimits
+from pyserving.transport.grpc_limits import GrpcLimits
 from pyserving.transport.loop import new_event_loop
 
 grpc = pytest.importorskip("grpc")

@@ -13,14 +13,14 @@ from dataclasses import replace
 
 import ngh2
 import pytest
-from grpc_serving import WAIT, FrameClient, Methods, Server, connect, prefixed
+from grpc_memory import in_memory
+from grpc_serving import WAIT, FrameClient, Server, connect, prefixed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pyserving.core.errors import Code
-from pyserving.transport.grpc import GrpcConnection, GrpcLimits
+from pyserving.transport.grpc_limits import GrpcLimits
 from pyserving.transport.http2 import Stream
-from pyserving.transport.listener import Connections
 from pyserving.transport.loop import new_event_loop
 
 LIMITS = GrpcLimits(max_receive_message=100_000)
@@ -428,40 +428,13 @@ def test_drain_of_a_peer_that_does_not_answer_ends_with_the_grace() -> None:
 # One connection in memory: bytes in, writes out
 
 
-class MemoryTransport(asyncio.Transport):
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-        self.reading = True
-
-    def write(self, data: bytes) -> None:  # type: ignore[override]
-        self.writes.append(data)
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
-
-    def close(self) -> None:
-        pass
-
-
-def in_memory(limits: GrpcLimits = LIMITS) -> tuple[GrpcConnection, MemoryTransport, Methods]:
-    methods = Methods()
-    connection = GrpcConnection(Connections(), methods.all(), limits)
-    transport = MemoryTransport()
-    connection.connection_made(transport)
-    return connection, transport, methods
-
-
 def run(coroutine: object) -> None:
     asyncio.run(coroutine)  # type: ignore[arg-type]
 
 
 def test_all_answers_to_one_read_leave_in_one_write() -> None:
     async def scenario() -> None:
-        connection, transport, _ = in_memory()
+        connection, transport, _ = in_memory(LIMITS)
         client = FrameClient()
         connection.data_received(client.h2.data_to_send())
         client.receive(b"".join(transport.writes))
@@ -478,7 +451,7 @@ def test_all_answers_to_one_read_leave_in_one_write() -> None:
 
 def test_answers_that_come_later_share_a_write() -> None:
     async def scenario() -> None:
-        connection, transport, methods = in_memory()
+        connection, transport, methods = in_memory(LIMITS)
         client = FrameClient()
         streams = [client.request(b"%d" % n, "/test.Test/Wait") for n in range(20)]
         connection.data_received(client.h2.data_to_send())
@@ -497,7 +470,7 @@ def test_answers_that_come_later_share_a_write() -> None:
 
 def test_a_call_leaves_no_garbage() -> None:
     async def scenario() -> None:
-        connection, transport, methods = in_memory()
+        connection, transport, methods = in_memory(LIMITS)
         methods.gate.set()
         client = FrameClient()
         paths = ("/test.Test/Echo", "/test.Test/EchoLater", "/test.Test/Wait", "/test.Test/Nothing")
@@ -560,7 +533,7 @@ CONVERSATION = conversation()
 @given(st.lists(st.integers(1, len(CONVERSATION) - 1), max_size=40))
 def test_any_split_of_a_conversation_gives_the_same_answers(cuts: list[int]) -> None:
     async def scenario() -> None:
-        connection, transport, methods = in_memory()
+        connection, transport, methods = in_memory(LIMITS)
         edges = [0, *sorted(set(cuts)), len(CONVERSATION)]
         for start, end in itertools.pairwise(edges):
             connection.data_received(CONVERSATION[start:end])
