@@ -12,6 +12,9 @@ _WORTHWHILE = 0.9
 _EXPLORE = 32
 """One in so many batches may be twice as large as what seems best: costs change with the load."""
 
+_OVERHEAD_SECONDS = 150e-6
+"""What a batch costs besides its run: the hop to a thread and back, joining and splitting."""
+
 _SIZES = [1 << exponent for exponent in range(MAX_ROWS.bit_length())]
 
 
@@ -31,13 +34,11 @@ class BatchSize:
 
     def add(self, rows: int, seconds: float) -> None:
         """``rows`` were run in ``seconds``, a share of them where other batches of the kind ran meanwhile."""
-        self._costs[min(rows, MAX_ROWS).bit_length() - 1].add(seconds / rows)
+        self._costs[min(rows, MAX_ROWS).bit_length() - 1].add((seconds + _OVERHEAD_SECONDS) / rows)
         best, choice = math.inf, 0
         for index, cost in enumerate(self._costs):
-            if cost.seconds < best * _WORTHWHILE:
+            if cost.settled and cost.seconds < best * _WORTHWHILE:
                 best, choice = cost.seconds, index
         # As long as the largest batch so far is the best, larger ones are tried.
-        if all(cost.seconds == math.inf for cost in self._costs[choice + 1 :]):
-            self.rows = MAX_ROWS
-        else:
-            self.rows = _SIZES[choice]
+        larger_known = any(cost.settled for cost in self._costs[choice + 1 :])
+        self.rows = _SIZES[choice] if larger_known else MAX_ROWS

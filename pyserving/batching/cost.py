@@ -20,6 +20,11 @@ class CostEstimate:
         """The estimate; infinite as long as nothing was seen."""
         self._seen = 0
 
+    @property
+    def settled(self) -> bool:
+        """Whether enough was seen to rely on it."""
+        return self._seen >= _SETTLING
+
     def add(self, seconds: float) -> None:
         if self._seen < _SETTLING:
             self._seen += 1

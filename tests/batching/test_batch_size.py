@@ -8,7 +8,7 @@ from pyserving.batching.batch_size import MAX_ROWS, BatchSize
 def learned(seconds: Callable[[int], float], batches: int = 2000) -> BatchSize:
     """What comes of a crowd that fills every batch."""
     size = BatchSize()
-    for rows in (1, 2, 4):  # as the crowd comes
+    for rows in (1, 2, 4) * 5:  # as the crowd comes
         size.add(rows, seconds(rows))
     for _ in range(batches):
         rows = size.next_limit()
@@ -43,6 +43,19 @@ def test_it_follows_a_lasting_change() -> None:
         rows = size.next_limit()
         size.add(rows, 1e-2 + rows * 1e-5)
     assert size.rows >= 16
+
+
+def test_the_slow_first_run_of_a_size_does_not_rule_it_out() -> None:
+    first = {8, 16, 32, 64}
+
+    def seconds(rows: int) -> float:
+        if rows in first:
+            first.remove(rows)
+            return 5.0
+        return 1e-3 + rows * 1e-5
+
+    assert learned(seconds).rows == MAX_ROWS
+    assert 64 not in first
 
 
 def test_a_request_of_many_rows_counts_as_the_largest_batch() -> None:
