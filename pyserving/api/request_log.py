@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
+from pyserving.api.models import DEFAULT_SIGNATURE
 from pyserving.core.servable import ServableId
 from pyserving.protos import messages
 from pyserving.sources.model_config import ModelConfig
@@ -50,8 +51,8 @@ class ModelLog:
     ) -> None:
         """Decides whether this request is one of the sample, and if so offers its record.
 
-        ``signature_name`` is empty where the default one answered, or several did; ``size`` is what
-        ``messages_of`` keeps in memory, in bytes.
+        ``signature_name`` is empty where the default one answered; ``size`` is what ``messages_of`` keeps in memory,
+        in bytes.
         """
         if random.random() >= self._rate:
             return
@@ -63,7 +64,8 @@ class ModelLog:
             )
             metadata.model_spec.name = servable.name
             metadata.model_spec.version.value = servable.version
-            metadata.model_spec.signature_name = signature_name
+            if kind is not LogType.MULTI_INFERENCE:
+                metadata.model_spec.signature_name = signature_name or DEFAULT_SIGNATURE
             request, response = messages_of()
             log = _field(b"\x0a", request) + _field(b"\x12", response)
             return _field(b"\x0a", metadata.SerializeToString()) + _field(kind.value, log)

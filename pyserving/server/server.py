@@ -40,7 +40,7 @@ class Server:
         policies = BatchingPolicies(settings.batching)
         self._metrics = ServingMetrics(lambda name: self.catalog.has_model(name))
         self._executor = EngineExecutor(settings.engine_threads, policies)
-        self._request_log_writer = RequestLogWriter()
+        self.request_log_writer = RequestLogWriter()
         self._request_logs: dict[str, ModelLog] = {}
         self._warmup = Warmup(
             PredictionMethods(self._executor, self._metrics), self._metrics, iterations=settings.warmup_iterations
@@ -84,14 +84,14 @@ class Server:
             logger.warning("%d connections were cut off after the grace period of %g s", cut_off, grace)
         self._executor.stop()
         await asyncio.to_thread(self.catalog.stop)
-        await asyncio.to_thread(self._request_log_writer.stop)
+        await asyncio.to_thread(self.request_log_writer.stop)
         logger.info("Stopped")
 
     def _log_requests(self, models: Sequence[ModelConfig]) -> None:
         """Logs the requests of these models, as each of them says."""
         tags = self._settings.session_options.tags
         self._request_logs.clear()
-        self._request_logs.update(model_logs(models, tags, self._request_log_writer.offer))
+        self._request_logs.update(model_logs(models, tags, self.request_log_writer.offer))
 
     async def _open_ports(self) -> None:
         settings = self._settings

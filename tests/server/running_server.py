@@ -93,6 +93,9 @@ class RunningServer:
         assert answer.status.error_code == 0, answer
 
     def stop(self) -> None:
+        """May be called twice."""
+        if self._loop.is_closed():
+            return
         self._channel.close()
         self.on_loop(self.server.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
