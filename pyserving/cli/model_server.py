@@ -10,6 +10,7 @@ from pyserving.batching.parameters import Batching, BatchingParameters, Policy, 
 from pyserving.cli.model_server_flags import ModelServerFlags, read_command_line, usage
 from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.platforms.tensorflow.session_config import SessionOptions
+from pyserving.platforms.tflite.options import TFLiteOptions
 from pyserving.protos.messages import MonitoringConfig
 from pyserving.server.logs import log_to_stderr
 from pyserving.server.run import run
@@ -76,6 +77,12 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         load_retry_interval=flags.load_retry_interval_micros / 1e6,
         allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
         session_options=_session_options(flags),
+        prefer_tflite=flags.prefer_tflite_model,
+        tflite_options=TFLiteOptions(
+            num_pools=max(1, flags.num_tflite_pools),
+            num_interpreters_per_pool=flags.num_tflite_interpreters_per_pool,
+            tensor_names=True,
+        ),
         warmup_iterations=max(1, flags.num_request_iterations_for_warmup) if flags.enable_model_warmup else 0,
         metrics_path=_metrics_path(flags),
         health=False,

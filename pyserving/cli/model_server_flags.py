@@ -169,10 +169,10 @@ class ModelServerFlags:
     num_request_iterations_for_warmup: int = _flag(0, _WARMUP, "How often each recorded request is replayed; 0: once.")
 
     prefer_tflite_model: bool = _flag(
-        False, _LITE, "Serve model.tflite where a version folder has one.", without_effect=_NOT_YET
+        False, _LITE, "Serve model.tflite where a version folder has one beside a SavedModel."
     )
-    num_tflite_pools: int = _flag(_CPUS, _LITE, "Interpreter pools for each model.", without_effect=_NOT_YET)
-    num_tflite_interpreters_per_pool: int = _flag(1, _LITE, "Interpreters in each pool.", without_effect=_NOT_YET)
+    num_tflite_pools: int = _flag(_CPUS, _LITE, "Interpreter pools for each model.")
+    num_tflite_interpreters_per_pool: int = _flag(1, _LITE, "Interpreters in each pool.")
 
     monitoring_config_file: str = _flag(
         "", _WATCHING, "File with a MonitoringConfig (text format): serve metrics for Prometheus on the REST port."

@@ -4,9 +4,11 @@ import ctypes
 import sys
 
 
+def is_glibc() -> bool:
+    return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim")
+
+
 def give_memory_back() -> None:
     """Returns freed memory to the system, for a large model was unloaded; glibc would keep it for later."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
-        if trim is not None:
-            trim(0)
+    if is_glibc():
+        ctypes.CDLL(None).malloc_trim(0)

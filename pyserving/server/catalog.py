@@ -8,23 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
-from pyserving.batching.parameters import BatchingPolicies, PerModelBatchingLoader
 from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.core.events import EventBus
 from pyserving.core.labels import VersionLabels
-from pyserving.core.loader import Loader
 from pyserving.core.manager import Manager
 from pyserving.core.monitor import ServableStateMonitor, require_available
 from pyserving.core.resources import Resources, ResourceTracker
 from pyserving.core.servable import ServableId, ServableRequest
 from pyserving.core.source import AspiredVersion
 from pyserving.core.state import ServableState
-from pyserving.monitoring.serving_metrics import ServingMetrics
-from pyserving.platforms.tensorflow.loader import TensorFlowLoader
 from pyserving.protos import messages
-from pyserving.server.measured_loader import MeasuredLoader
+from pyserving.server.loaders import Loaders
 from pyserving.server.settings import Settings
-from pyserving.server.warmup import WarmedLoader, Warmup
 from pyserving.sources.file_system import FileSystemSource, MonitoredServable
 from pyserving.sources.model_config import ModelConfig, models_from_config
 from pyserving.sources.text_proto import read_text_proto
@@ -41,9 +36,7 @@ class Catalog:
     def __init__(
         self,
         settings: Settings,
-        policies: BatchingPolicies,
-        metrics: ServingMetrics,
-        warmup: Warmup,
+        loaders: Loaders,
         on_models: Callable[[Sequence[ModelConfig]], None],
     ) -> None:
         """``on_models`` hears of each config that holds."""
@@ -63,9 +56,7 @@ class Catalog:
             resources=ResourceTracker(None if limit is None else Resources(limit)),
         )
         self._settings = settings
-        self._policies = policies
-        self._metrics = metrics
-        self._warmup = warmup
+        self._loaders = loaders
         self._on_models = on_models
         self._source = FileSystemSource(
             _monitored(self.models), self._on_versions, poll_wait_seconds=settings.poll_wait
@@ -151,16 +142,8 @@ class Catalog:
         self.manager.stop(self._settings.grace_period)
 
     def _on_versions(self, name: str, versions: Sequence[VersionPath]) -> None:
-        options = self._settings.session_options
-        aspired = []
-        for version, path in versions:
-            servable = ServableId(name, version)
-            loader: Loader = MeasuredLoader(TensorFlowLoader(servable, path, options), path, self._metrics)
-            if self._settings.per_model_batching:
-                loader = PerModelBatchingLoader(loader, path, self._policies)
-            if self._settings.warmup_iterations:
-                loader = WarmedLoader(loader, servable, path, self._warmup)
-            aspired.append(AspiredVersion(servable, loader))
+        ids = [(ServableId(name, version), path) for version, path in versions]
+        aspired = [AspiredVersion(servable, self._loaders.loader(servable, path)) for servable, path in ids]
         self._aspired[name] = len(aspired)
         self.manager.set_aspired_versions(name, aspired)
 

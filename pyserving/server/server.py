@@ -18,6 +18,7 @@ from pyserving.batching.parameters import BatchingPolicies
 from pyserving.monitoring.process import add_process_metrics
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.server.catalog import Catalog
+from pyserving.server.loaders import Loaders
 from pyserving.server.request_log_writer import RequestLogWriter
 from pyserving.server.settings import Settings
 from pyserving.server.state_metrics import add_state_metrics
@@ -45,7 +46,8 @@ class Server:
         self._warmup = Warmup(
             PredictionMethods(self._executor, self._metrics), self._metrics, iterations=settings.warmup_iterations
         )
-        self.catalog = Catalog(settings, policies, self._metrics, self._warmup, self._log_requests)
+        loaders = Loaders(settings, policies, self._metrics, self._warmup)
+        self.catalog = Catalog(settings, loaders, self._log_requests)
         self.health = Health(self.catalog.manager, lambda: [model.name for model in self.catalog.models])
         self.rest_address: str | None = None
         """Where a client on this machine finds REST, once the port is open: ``localhost:8501``."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from pyserving.batching.parameters import Batching, Policy
 from pyserving.platforms.tensorflow.session_config import SessionOptions
+from pyserving.platforms.tflite.options import TFLiteOptions
 from pyserving.sources.model_config import ModelConfig
 
 
@@ -55,6 +56,9 @@ class Settings:
     """What all loaded models may need by their estimates; None: no limit."""
     allow_labels_for_unavailable: bool = False
     session_options: SessionOptions = field(default_factory=SessionOptions)
+    prefer_tflite: bool = False
+    """Of a version folder with both, serve ``model.tflite``; one that has nothing else is served in any case."""
+    tflite_options: TFLiteOptions = field(default_factory=TFLiteOptions)
     warmup_iterations: int = 1
     """How often each of a version's recorded requests is replayed before it is available; 0: there is no warmup."""
 

@@ -5,7 +5,7 @@ import os
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.resources import Resources
 from pyserving.core.servable import ServableId
-from pyserving.platforms.tensorflow.memory import give_memory_back
+from pyserving.platforms.memory import give_memory_back
 from pyserving.platforms.tensorflow.model import TensorFlowModel
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 

@@ -8,7 +8,8 @@ one heap, to give back less eagerly, and is asked for it after an unload: as fas
 
 import ctypes
 import os
-import sys
+
+from pyserving.platforms.memory import is_glibc
 
 _USE_SYSTEM_ALLOCATOR = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
 
@@ -19,19 +20,9 @@ _TRIM_BYTES = 1 << 30
 
 def prepare_allocator() -> None:
     """To be called before TensorFlow's library is opened. A user's own choice in the environment stays."""
-    if not _is_glibc() or os.environ.setdefault(_USE_SYSTEM_ALLOCATOR, "1").lower() not in ("1", "true"):
+    if not is_glibc() or os.environ.setdefault(_USE_SYSTEM_ALLOCATOR, "1").lower() not in ("1", "true"):
         return
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_ARENA_MAX, 1)
     libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
-
-
-def give_memory_back() -> None:
-    """Returns what was freed, wherever it lies in the heap, to the system."""
-    if _is_glibc():
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _is_glibc() -> bool:
-    return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim")

@@ -13,9 +13,14 @@ from pyserving.protos.messages import SignatureDef, TensorInfo, TensorShapeProto
 _FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 
 
+def is_saved_model(path: str) -> bool:
+    """Whether the folder looks like a SavedModel."""
+    return any(os.path.isfile(os.path.join(path, name)) for name in _FILES)
+
+
 def check_folder(path: str) -> None:
     """Raises NOT_FOUND, with TensorFlow Serving's text, unless the folder looks like a SavedModel."""
-    if not any(os.path.isfile(os.path.join(path, name)) for name in _FILES):
+    if not is_saved_model(path):
         raise ServingError(
             Code.NOT_FOUND,
             "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
