@@ -223,7 +223,7 @@ class RestApi:
         return HttpResponse(200 if health.ready else 503, orjson.dumps(body), headers=self._headers)
 
     def _metrics_page(self) -> HttpResponse:
-        page = write_page(self._metrics.registry.collect())
+        page = write_page(self._metrics.collect())
         return HttpResponse(200, page, CONTENT_TYPE, headers=self._headers)
 
     def _listing(self, health: Health) -> HttpResponse:

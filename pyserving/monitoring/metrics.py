@@ -59,9 +59,10 @@ class HistogramChild:
         self._counts = [0] * (len(bounds) + 1)
         self._sum: float = 0
 
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+    def observe(self, *values: float) -> None:
+        for value in values:
+            self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += sum(values)
 
     def collect(self) -> Distribution:
         return Distribution(tuple(self._counts), self._sum)

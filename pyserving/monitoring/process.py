@@ -5,13 +5,13 @@ import platform
 import time
 
 import pyserving
-from pyserving.monitoring.metrics import Gauge, Registry
+from pyserving.monitoring.metrics import Gauge, Labels, Registry
 
 
 def add_process_metrics(registry: Registry) -> None:
     """Build, start, CPU time, and, where the system tells it in /proc, memory."""
     started = time.time()
-    build = {(pyserving.__version__, platform.python_version()): 1}
+    build: dict[Labels, float] = {(pyserving.__version__, platform.python_version()): 1}
     registry.add(Gauge("pyserving_build_info", ["version", "python"], lambda: build))
     registry.add(Gauge("pyserving_start_time_seconds", [], lambda: {(): started}))
     registry.add(Gauge("pyserving_cpu_seconds_total", [], lambda: {(): time.process_time()}, only_grows=True))

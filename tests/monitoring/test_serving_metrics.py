@@ -21,7 +21,7 @@ def new_metrics() -> ServingMetrics:
 
 
 def values_of(metrics: ServingMetrics, name: str) -> dict[Labels, float | Distribution]:
-    (family,) = [family for family in metrics.registry.collect() if family.name == name]
+    (family,) = [family for family in metrics.collect() if family.name == name]
     return dict(family.values)
 
 
@@ -117,7 +117,7 @@ def test_loads_on_many_threads_are_all_counted() -> None:
 
 def test_the_buckets_are_those_of_tensorflow_serving() -> None:
     metrics = new_metrics()
-    limits = {family.name: [f"{bound:g}" for bound in family.bounds] for family in metrics.registry.collect()}
+    limits = {family.name: [f"{bound:g}" for bound in family.bounds] for family in metrics.collect()}
     latencies = limits[SERVING + "request_latency"]
     assert limits[SERVING + "runtime_latency"] == limits[SERVING + "model_warmup_latency"] == latencies
     assert (len(latencies), *latencies[:6], latencies[-1]) == (
@@ -130,7 +130,16 @@ def test_the_buckets_are_those_of_tensorflow_serving() -> None:
 
 
 def test_a_metric_that_nothing_was_recorded_for_is_there_by_name() -> None:
-    page = write_page(new_metrics().registry.collect())
+    page = write_page(new_metrics().collect())
     assert page.startswith(b"# TYPE :tensorflow:cc:saved_model:load_attempt_count counter\n")
     assert b"# TYPE :tensorflow:serving:batching_session:queuing_latency histogram\n" in page
     assert b"{" not in page
+
+
+def test_nothing_is_lost_between_what_is_taken_down_and_a_look() -> None:
+    metrics = new_metrics()
+    recorder = metrics.answers("predict", "REST")
+    for count in range(1, 1001):
+        recorder.add("m", 1e-3)
+        if count % 100 == 0:
+            assert values_of(metrics, SERVING + "request_count") == {("m", "OK"): count}
