@@ -41,7 +41,7 @@ class Server:
         policies = BatchingPolicies(settings.batching)
         self._metrics = ServingMetrics(lambda name: self.catalog.has_model(name))
         self._executor = EngineExecutor(settings.engine_threads, policies)
-        self.request_log_writer = RequestLogWriter()
+        self._request_log_writer = RequestLogWriter()
         self._request_logs: dict[str, ModelLog] = {}
         self._warmup = Warmup(
             PredictionMethods(self._executor, self._metrics), self._metrics, iterations=settings.warmup_iterations
@@ -57,7 +57,13 @@ class Server:
         self._listeners: list[Listener] = []
         self._following: asyncio.Future[None] | None = None
         add_process_metrics(self._metrics.registry)
-        add_state_metrics(self._metrics.registry, self.catalog.monitor, self.catalog.manager, self._listeners)
+        add_state_metrics(
+            self._metrics.registry,
+            self.catalog.monitor,
+            self.catalog.manager,
+            self._listeners,
+            self._request_log_writer,
+        )
 
     async def start(self) -> None:
         """Opens the ports: at once, or when all models are available. Raises ServingError."""
@@ -86,14 +92,14 @@ class Server:
             logger.warning("%d connections were cut off after the grace period of %g s", cut_off, grace)
         self._executor.stop()
         await asyncio.to_thread(self.catalog.stop)
-        await asyncio.to_thread(self.request_log_writer.stop)
+        await asyncio.to_thread(self._request_log_writer.stop)
         logger.info("Stopped")
 
     def _log_requests(self, models: Sequence[ModelConfig]) -> None:
         """Logs the requests of these models, as each of them says."""
         tags = self._settings.session_options.tags
         self._request_logs.clear()
-        self._request_logs.update(model_logs(models, tags, self.request_log_writer.offer))
+        self._request_logs.update(model_logs(models, tags, self._request_log_writer.offer))
 
     async def _open_ports(self) -> None:
         settings = self._settings

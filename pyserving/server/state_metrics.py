@@ -1,4 +1,4 @@
-"""How the server stands: its versions, the requests that hold them, its connections."""
+"""How the server stands: its versions, the requests that hold them, its connections, its request log."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,11 +7,16 @@ from pyserving.core.manager import Manager
 from pyserving.core.monitor import ServableStateMonitor
 from pyserving.core.state import State
 from pyserving.monitoring.metrics import Gauge, Labels, Registry
+from pyserving.server.request_log_writer import RequestLogWriter
 from pyserving.transport.listener import Listener
 
 
 def add_state_metrics(
-    registry: Registry, monitor: ServableStateMonitor, manager: Manager, listeners: Sequence[Listener]
+    registry: Registry,
+    monitor: ServableStateMonitor,
+    manager: Manager,
+    listeners: Sequence[Listener],
+    request_log: RequestLogWriter,
 ) -> None:
     """``listeners`` may grow later."""
 
@@ -35,7 +40,12 @@ def add_state_metrics(
     def connections() -> dict[Labels, float]:
         return {(" ".join(listener.addresses),): len(listener.connections) for listener in listeners}
 
+    def logged() -> dict[Labels, float]:
+        counts = {"written": request_log.written, "dropped": request_log.dropped, "failed": request_log.failed}
+        return {(outcome,): count for outcome, count in counts.items()}
+
     registry.add(Gauge("pyserving_versions", ["model_name", "state"], versions))
     registry.add(Gauge("pyserving_failed_versions", ["model_name"], failed))
     registry.add(Gauge("pyserving_requests_in_flight", ["model_name"], in_flight))
     registry.add(Gauge("pyserving_connections", ["address"], connections))
+    registry.add(Gauge("pyserving_request_log_records_total", ["outcome"], logged, only_grows=True))
