@@ -1,4 +1,4 @@
-"""What tests of several rooms use: SavedModels, built once by real TensorFlow."""
+"""What tests of several rooms use: SavedModels and .tflite files, built once by real TensorFlow."""
 
 import hashlib
 import importlib.metadata
@@ -11,40 +11,13 @@ from pathlib import Path
 
 import pytest
 
-_BUILDER = Path(__file__).parent / "models.py"
-
 ModelDir = Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
 def models_folder(pytestconfig: pytest.Config) -> Path:
-    """The folder with all models of models.py, one folder of versions each. Not to be written to.
-
-    It is kept in pytest's cache until models.py or TensorFlow changes.
-    """
-    if importlib.util.find_spec("tensorflow") is None:
-        pytest.skip("needs TensorFlow")
-    versions = sorted(
-        f"{found.name} {found.version}"
-        for found in importlib.metadata.distributions()
-        if found.name in ("tensorflow", "tensorflow-cpu", "tensorflow_cpu")
-    )
-    key = hashlib.sha256(_BUILDER.read_bytes() + repr(versions).encode()).hexdigest()[:16]
-    cache: pytest.Cache = pytestconfig.cache  # type: ignore[assignment]
-    parent = cache.mkdir("saved_models")
-    folder = parent / key
-    if not folder.exists():
-        with tempfile.TemporaryDirectory(dir=parent) as scratch:
-            fresh = Path(scratch, "models")
-            built = subprocess.run([sys.executable, _BUILDER, fresh], capture_output=True, text=True, check=False)
-            if built.returncode:
-                pytest.fail(f"the models could not be built:\n{built.stderr}")
-            try:
-                fresh.rename(folder)
-            except OSError:  # another test process was quicker
-                if not folder.exists():
-                    raise
-    return folder
+    """The folder with all models of models.py, one folder of versions each. Not to be written to."""
+    return _built_by("models.py", pytestconfig)
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +29,41 @@ def model_dir(models_folder: Path) -> ModelDir:
         return models_folder / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def tflite_folder(pytestconfig: pytest.Config) -> Path:
+    """The folder with all models of tflite_models.py. Not to be written to."""
+    pytest.importorskip("ai_edge_litert")
+    return _built_by("tflite_models.py", pytestconfig)
+
+
+def _built_by(script: str, pytestconfig: pytest.Config) -> Path:
+    """The folder that a script in this folder builds, kept in pytest's cache until the script or TensorFlow changes.
+
+    It is built in a process of its own, so that no test imports TensorFlow.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("needs TensorFlow")
+    builder = Path(__file__).parent / script
+    versions = sorted(
+        f"{found.name} {found.version}"
+        for found in importlib.metadata.distributions()
+        if found.name in ("tensorflow", "tensorflow-cpu", "tensorflow_cpu")
+    )
+    key = hashlib.sha256(builder.read_bytes() + repr(versions).encode()).hexdigest()[:16]
+    cache: pytest.Cache = pytestconfig.cache  # type: ignore[assignment]
+    parent = cache.mkdir(builder.stem)
+    folder = parent / key
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=parent) as scratch:
+            fresh = Path(scratch, "models")
+            built = subprocess.run([sys.executable, builder, fresh], capture_output=True, text=True, check=False)
+            if built.returncode:
+                pytest.fail(f"{script} could not build its models:\n{built.stderr}")
+            try:
+                fresh.rename(folder)
+            except OSError:  # another test process was quicker
+                if not folder.exists():
+                    raise
+    return folder

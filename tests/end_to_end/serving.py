@@ -53,6 +53,9 @@ class Serving:
     def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, Any]:
         return self._ask(urllib.request.Request(f"http://127.0.0.1:{self.rest}{path}", body, headers or {}))
 
+    def post_json(self, path: str, body: object) -> tuple[int, Any]:
+        return self.post(path, json.dumps(body).encode())
+
     def _ask(self, request: urllib.request.Request) -> tuple[int, Any]:
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
