@@ -199,7 +199,7 @@ class _SignatureState:
 
     def batch_size(self, outputs: tuple[str, ...], inputs: Inputs) -> BatchSize:
         """For these outputs, and inputs with rows of this size (in powers of two)."""
-        key = (outputs, sum([array[0].size for array in inputs.values()]).bit_length())
+        key = (outputs, sum([array.size // len(array) for array in inputs.values()]).bit_length())
         size = self._batch_sizes.get(key)
         if size is None:
             size = self._batch_sizes[key] = BatchSize()

@@ -119,7 +119,10 @@ async def idle(executor: EngineExecutor) -> None:
 class Crowd:
     """Requests that all arrive while ``busy`` runs are held up, so that what they are joined to is certain."""
 
-    def __init__(self, executor: EngineExecutor, version: FakeVersion, signature: Signature, busy: int) -> None:
+    def __init__(
+        self, executor: EngineExecutor, version: FakeVersion, signature: Signature, busy: int, x: Array | None = None
+    ) -> None:
+        self._x = floats(0.5) if x is None else x
         self._executor = executor
         self._version = version
         self._signature = signature
@@ -131,8 +134,7 @@ class Crowd:
         self.model = self._version.model
         self.model.gate.clear()
         self.model.entered = threading.Semaphore(0)
-        x = floats(0.5)
-        inputs = dict.fromkeys(self._signature.inputs, x)
+        inputs = dict.fromkeys(self._signature.inputs, self._x)
         outputs = tuple(self._signature.outputs)
         self._blockers = []
         for _ in range(self._busy):

@@ -230,6 +230,29 @@ def test_the_one_that_fails_fails_alone() -> None:
     asyncio.run(main())
 
 
+def test_strings_are_joined() -> None:
+    def shout(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"y": np.array([text.upper() for text in inputs["x"]], object)}
+
+    def texts(*strings: bytes) -> Array:
+        return np.array(strings, object)
+
+    serve = signature()
+    version = FakeVersion({serve: shout})
+
+    async def main() -> None:
+        executor = EngineExecutor(4)
+        await asyncio.gather(*(ask(executor, version, serve, {"x": texts(b"x")}) for _ in range(2)))
+        for _ in range(4):
+            async with Crowd(executor, version, serve, busy=CALLS, x=texts(b"")) as crowd:
+                await crowd.add({"x": texts(b"a", b"b")})
+                await crowd.add({"x": texts(b"c")})
+                assert [values(outcome) for outcome in await crowd.answers()] == [[b"A", b"B"], [b"C"]]
+        assert version.model.sizes() == [3]
+
+    asyncio.run(main())
+
+
 def test_a_batch_has_no_more_rows_than_pay_but_a_request_is_never_split() -> None:
     serve = signature()
     version = FakeVersion({serve: doubled})
