@@ -29,6 +29,8 @@ WELL_KNOWN = {
     ".google.protobuf.StringValue": "wrappers_pb2.StringValue",
     ".google.protobuf.BoolValue": "wrappers_pb2.BoolValue",
 }
+ONLY_DESCRIBED = {"grpc.reflection.v1alpha"}
+"""Packages whose messages have the names and fields of another's, and need no classes of their own."""
 
 
 def compile_files() -> descriptor_pb2.FileDescriptorSet:
@@ -120,7 +122,7 @@ def main() -> None:
     ]
     names = []
     for file in files.file:
-        if file.name.startswith("google/"):
+        if file.name.startswith("google/") or file.package in ONLY_DESCRIBED:
             continue
         for enum in file.enum_type:
             stub += enum_stub(enum)

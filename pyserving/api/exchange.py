@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from pyserving.core.errors import Code, ServingError
+
 
 class HttpRequest:
     """A whole HTTP request: headers and body were read, decoded (chunked, gzip) and checked for size."""
@@ -70,3 +72,12 @@ StreamHandler = Callable[[AsyncIterator[bytes], RpcContext], AsyncGenerator[byte
 """One method that streams on either side or both: it takes messages as they come, and yields answers while it does or
 after; both wait where the client is behind. It ends the call by its own end, or raises ServingError for any other
 status. When the client gives up, CancelledError is raised where it waits."""
+
+
+async def only_message(messages: AsyncIterator[bytes]) -> bytes:
+    """The request of a method that streams its answers only. Raises UNIMPLEMENTED if there is none, or more."""
+    async for message in messages:
+        async for _ in messages:
+            raise ServingError(Code.UNIMPLEMENTED, "Expected one request message, got more")
+        return message
+    raise ServingError(Code.UNIMPLEMENTED, "Expected one request message, got none")

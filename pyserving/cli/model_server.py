@@ -86,6 +86,8 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         warmup_iterations=max(1, flags.num_request_iterations_for_warmup) if flags.enable_model_warmup else 0,
         metrics_path=_metrics_path(flags),
         health=False,
+        grpc_health=flags.enable_grpc_healthcheck_service,
+        reflection=False,
         wait_for_models=True,
         resolve_status_labels=False,
     )

@@ -59,9 +59,7 @@ class ModelServerFlags:
         "Threads that answer gRPC calls.",
         without_effect="one event loop reads and writes, so there are no such threads",
     )
-    enable_grpc_healthcheck_service: bool = _flag(
-        False, _NETWORK, "Serve grpc.health.v1.Health.", without_effect=_NOT_YET
-    )
+    enable_grpc_healthcheck_service: bool = _flag(False, _NETWORK, "Serve grpc.health.v1.Health.")
     enable_serialization_as_tensor_content: bool = _flag(
         False, _NETWORK, "Write the tensors of Predict answers as tensor_content, not as *_val fields."
     )

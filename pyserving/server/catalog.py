@@ -42,7 +42,7 @@ class Catalog:
         """``on_models`` hears of each config that holds."""
         self.models: Sequence[ModelConfig] = tuple(settings.models)
         self.labels = VersionLabels()
-        bus = EventBus()
+        self.bus = bus = EventBus()
         bus.subscribe(_log_event)
         self.monitor = ServableStateMonitor(bus)
         limit = settings.model_memory_limit

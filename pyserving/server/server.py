@@ -1,20 +1,25 @@
 """A whole server: source and manager below, the api in the middle, listeners on top."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
 from collections.abc import Callable, Sequence
 
+from pyserving.api.exchange import StreamHandler
 from pyserving.api.health import Health
+from pyserving.api.health_rpc import HealthRpc
 from pyserving.api.models import Models
 from pyserving.api.prediction_methods import PredictionMethods
+from pyserving.api.reflection import Reflection
 from pyserving.api.request_log import ModelLog, model_logs
 from pyserving.api.rest import RestApi
 from pyserving.api.rpc import RpcApi
 from pyserving.api.status import StatusApi
 from pyserving.batching.executor import EngineExecutor
 from pyserving.batching.parameters import BatchingPolicies
+from pyserving.core.state import ServableState
 from pyserving.monitoring.process import add_process_metrics
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.server.catalog import Catalog
@@ -49,6 +54,8 @@ class Server:
         loaders = Loaders(settings, policies, self._metrics, self._warmup)
         self.catalog = Catalog(settings, loaders, self._log_requests)
         self.health = Health(self.catalog.manager, lambda: [model.name for model in self.catalog.models])
+        self._loop = asyncio.get_running_loop()
+        self.catalog.bus.subscribe(self._tell_health)
         self.rest_address: str | None = None
         """Where a client on this machine finds REST, once the port is open: ``localhost:8501``."""
         self.grpc_addresses: list[str] = []
@@ -82,7 +89,7 @@ class Server:
 
     async def stop(self) -> None:
         """Takes no new request, lets those in flight end within the grace period, then unloads all models."""
-        self.health.draining = True
+        self.health.drain()
         if self._following is not None:
             self._following.cancel()
         self._warmup.stop()
@@ -95,8 +102,13 @@ class Server:
         await asyncio.to_thread(self._request_log_writer.stop)
         logger.info("Stopped")
 
+    def _tell_health(self, _: ServableState) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: a load outlived the server
+            self._loop.call_soon_threadsafe(self.health.notify)
+
     def _log_requests(self, models: Sequence[ModelConfig]) -> None:
         """Logs the requests of these models, as each of them says."""
+        self.health.notify()
         tags = self._settings.session_options.tags
         self._request_logs.clear()
         self._request_logs.update(model_logs(models, tags, self._request_log_writer.offer))
@@ -125,10 +137,17 @@ class Server:
             metrics_path=settings.metrics_path,
             logs=self._request_logs,
         )
-        methods = rpc.methods()
+        methods = dict(rpc.methods())
+        streaming: dict[str, StreamHandler] = {}
+        if settings.grpc_health:
+            health = HealthRpc(self.health)
+            methods |= health.methods()
+            streaming |= health.streaming()
+        if settings.reflection:
+            streaming |= Reflection([*methods, *streaming]).streaming()
 
         def new_grpc_connection(connections: Connections) -> Connection:
-            return GrpcConnection(connections, methods)
+            return GrpcConnection(connections, methods, streaming=streaming)
 
         if settings.grpc_port is not None:
             sockets = open_tcp(settings.host, settings.grpc_port)

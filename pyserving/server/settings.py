@@ -66,6 +66,10 @@ class Settings:
     """Where the REST port serves the page for Prometheus; empty: nowhere."""
     health: bool = True
     """Serve ``/healthz``, ``/readyz`` and the list of models at ``/v1/models``, which the original has not."""
+    grpc_health: bool = True
+    """Serve ``grpc.health.v1.Health``."""
+    reflection: bool = True
+    """Serve gRPC's server reflection, which the original has not."""
     wait_for_models: bool = False
     """Open the ports when all models are available, and fail if one cannot be; else open them at once."""
     resolve_status_labels: bool = True
