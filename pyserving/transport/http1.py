@@ -201,7 +201,8 @@ class Http1Connection(Connection):
         self._draining = True
         in_handler = self._feeding or self._pumping  # it is called by one; the answer to that one will close
         if self._state == _IDLE and not self._exchanges and not self._over and not in_handler:
-            self._close(linger=False)
+            self._deadline = min(self._deadline, self._loop.time() + self._limits.drain_wait)
+            self._set_timer(min(self._server.tick, self._limits.drain_wait))
 
     def abort(self) -> None:
         self._cancel()

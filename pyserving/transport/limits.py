@@ -26,6 +26,9 @@ class HttpLimits:
     closes first must be the client, else it sends requests into a closing connection."""
     send_timeout: float = 60.0
     """Without the client taking a byte of what it was answered, before the connection is aborted."""
+    drain_wait: float = 0.5
+    """After the drain began, how long a connection without a request stays open: the client cannot know yet, and what
+    it sent a moment ago would be lost."""
     linger: float = 2.0
     """After a refusal, how long what the client still sends is read and thrown away, so that it sees the answer
     before it sees a reset."""

@@ -21,7 +21,7 @@ class Connection(asyncio.Protocol):
     """One accepted connection. It adds itself to its Connections once made and removes itself once lost."""
 
     def drain(self) -> None:
-        """Take no new request; close once the ones in flight are answered: at once if there is none."""
+        """Take no new request; close once the ones in flight are answered: soon if there is none."""
         raise NotImplementedError
 
     def abort(self) -> None:

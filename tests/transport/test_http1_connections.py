@@ -230,7 +230,7 @@ def test_answers_500_when_the_handler_is_no_coroutine_function(serve_http1, capl
     assert client.rest() == b""
 
 
-def test_drain_answers_what_is_in_flight_and_closes_the_idle_at_once(serve_http1):
+def test_drain_answers_what_is_in_flight_and_closes_the_idle_soon(serve_http1):
     gates = Gates()
     server = serve_http1(gates)
     idle, busy, reading = server.connect(), server.connect(), server.connect()
@@ -257,6 +257,16 @@ def test_drain_answers_what_is_in_flight_and_closes_the_idle_at_once(serve_http1
     server.call(gates.open, "/3")
     assert reading.answer().headers["connection"] == "close"
     assert aborted.result(10) == 0
+
+
+def test_drain_answers_a_request_that_was_on_its_way(serve_http1):
+    server = serve_http1(limits=HttpLimits(drain_wait=10))
+    client = server.connect()
+    assert client.ask(get("/1")).headers.get("connection") is None
+    server.call(server.listener.connections.drain)
+    answer = client.ask(get("/2"))
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert client.rest() == b""
 
 
 def test_drain_takes_no_request_after_the_answer_that_said_so(serve_http1):
