@@ -4,6 +4,9 @@ import asyncio
 import logging
 import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Callable
 
 from pyserving.server.server import Server
@@ -12,15 +15,20 @@ from pyserving.transport.loop import new_event_loop
 
 logger = logging.getLogger("pyserving.server")
 
+_THREADS_END = 1.0
+"""Seconds that threads get to end once everything has stopped."""
+
 
 def run(settings: Settings, *, on_models_settled: Callable[[Server], None] = lambda _: None) -> int:
     """Serves until SIGTERM or SIGINT; then drains, and returns the exit code. A second signal ends the process.
 
-    ``on_models_settled`` is called once every model is available or has failed. Raises ServingError where the
-    server cannot start.
+    ``on_models_settled`` is called once every model is available or has failed; what it raises is logged. Raises
+    ServingError where the server cannot start.
     """
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_run(settings, on_models_settled))
+        code = runner.run(_run(settings, on_models_settled))
+    _leave_threads_behind(code)
+    return code
 
 
 async def _run(settings: Settings, on_models_settled: Callable[[Server], None]) -> int:
@@ -59,4 +67,20 @@ async def _run(settings: Settings, on_models_settled: Callable[[Server], None]) 
 async def _serve(server: Server, on_models_settled: Callable[[Server], None]) -> None:
     await server.start()
     await server.catalog.wait_until_settled()
-    on_models_settled(server)
+    try:
+        on_models_settled(server)
+    except (Exception, SystemExit):  # rich exits where nobody reads what it prints; a server need not
+        logger.warning("Could not show what is served", exc_info=True)
+
+
+def _leave_threads_behind(code: int) -> None:
+    """Ends the process if an engine call outlasts the grace period: the interpreter would wait for it without end."""
+    end = time.monotonic() + _THREADS_END
+    threads = [t for t in threading.enumerate() if not t.daemon and t is not threading.current_thread()]
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    left = sum(thread.is_alive() for thread in threads)
+    if left:
+        logger.warning("Ending while %d runs go on: they took longer than the grace period", left)
+        sys.stdout.flush()
+        os._exit(code)
