@@ -104,6 +104,8 @@ def models_from_config(
 def _check_base_path(name: str, base_path: str) -> None:
     if not is_absolute(base_path):
         raise invalid_argument(f"Expected model {name} to have an absolute path or URI; got base_path()={base_path}")
+    if "\0" in base_path:
+        raise invalid_argument(f"Expected model {name} to have a base path without zero bytes; got {base_path!r}")
 
 
 def _check_logging(entry: messages.ModelConfig) -> None:

@@ -29,6 +29,12 @@ def test_options_go_over_the_file(tmp_path: Path) -> None:
     assert config.graph_options.optimizer_options.global_jit_level == 1
 
 
+def test_a_number_of_threads_that_would_end_the_process() -> None:
+    with pytest.raises(ServingError, match="Expected 0 or more intra-op threads, got -1") as caught:
+        SessionOptions(intra_op_parallelism=-1).config_proto()
+    assert caught.value.code == Code.INVALID_ARGUMENT
+
+
 def test_a_file_that_is_no_config(tmp_path: Path) -> None:
     file = tmp_path / "session.config"
     file.write_text("intra_op_parallelism_threads: many")

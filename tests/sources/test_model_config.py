@@ -196,3 +196,8 @@ def test_single_model() -> None:
     assert str(raised.value) == (
         "INVALID_ARGUMENT: Expected model default to have an absolute path or URI; got base_path()=models/a"
     )
+
+
+def test_a_base_path_with_a_zero_byte_is_refused() -> None:
+    text = refusal('name: "a" base_path: "/models/\\000a" model_platform: "tensorflow"')
+    assert text == "Expected model a to have a base path without zero bytes; got '/models/\\x00a'"

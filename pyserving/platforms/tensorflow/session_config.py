@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pyserving.core.errors import invalid_argument
 from pyserving.protos.messages import ConfigProto
 from pyserving.sources.text_proto import read_text_proto
 
@@ -24,10 +25,12 @@ class SessionOptions:
     """A ``ConfigProto`` in text format, under the values above; empty: none."""
 
     def config_proto(self) -> ConfigProto:
-        """Raises ServingError where the config file cannot be read."""
+        """Raises ServingError where the config file cannot be read, or a number would end the process in TensorFlow."""
         config = read_text_proto(self.config_file, ConfigProto) if self.config_file else ConfigProto()
         if self.intra_op_parallelism:
             config.intra_op_parallelism_threads = self.intra_op_parallelism
         if self.inter_op_parallelism:
             config.inter_op_parallelism_threads = self.inter_op_parallelism
+        if config.intra_op_parallelism_threads < 0:
+            raise invalid_argument(f"Expected 0 or more intra-op threads, got {config.intra_op_parallelism_threads}")
         return config
