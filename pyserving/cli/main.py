@@ -39,7 +39,12 @@ def main() -> None:
 @click.option("--poll", default=1.0, show_default=True, help="Seconds between two looks for new versions; 0: once.")
 @click.option("--memory-limit", type=int, help="Bytes that all models may need; a load beyond it is refused.")
 @click.option("--tags", default="serve", show_default=True, help="Tags of the graph to load, with commas between.")
-@click.option("--threads", default=0, help="Threads that share one operation; 0: as many as there are cores.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Threads that share one operation; 0: as many as there are cores.",
+)
 @click.option(
     "--batching",
     type=click.Choice([choice.value for choice in Batching]),
@@ -47,7 +52,13 @@ def main() -> None:
     show_default=True,
     help="Join requests that arrive while others are computed, or never.",
 )
-@click.option("--grace", default=30.0, show_default=True, help="Seconds that requests may take to end at a stop.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds that requests may take to end at a stop.",
+)
 def serve(
     path: str | None,
     name: str | None,
