@@ -95,6 +95,13 @@ def test_a_list_of_another_length_than_the_shape(values: list[float], shape: lis
     assert read_tensor(message(1, shape, float_val=values), "x").tolist() == expected
 
 
+@pytest.mark.parametrize(("dtype", "field"), [(1, "float_val"), (2, "double_val"), (8, "scomplex_val")])
+def test_many_values(dtype: int, field: str) -> None:
+    values = [float(i) for i in range(4000)]
+    flat = read_tensor(message(dtype, [2000], **{field: values}), "x")
+    assert flat.view(flat.real.dtype).tolist() == (values if dtype == 8 else values[:2000])
+
+
 def test_a_short_list_of_strings_repeats_its_last() -> None:
     assert read_tensor(message(7, [3], string_val=[b"a", b"b"]), "x").tolist() == [b"a", b"b", b"b"]
     assert read_tensor(message(7, [2]), "x").tolist() == [b"", b""]
