@@ -75,12 +75,15 @@ class Server:
     async def start(self) -> None:
         """Opens the ports: at once, or when all models are available. Raises ServingError."""
         settings = self._settings
+        # Read first: who mistyped a path should not have to wait for the models to be told.
+        grpc_tls = _tls_context(settings.grpc_ssl_config_file, "h2")
+        rest_tls = _tls_context(settings.rest_ssl_config_file, "http/1.1")
         if settings.wait_for_models:
             self.catalog.start()
             await self.catalog.wait_until_available()
-            await self._open_ports()
+            await self._open_ports(grpc_tls, rest_tls)
         else:
-            await self._open_ports()
+            await self._open_ports(grpc_tls, rest_tls)
             self.catalog.start()
         if settings.config_file and settings.config_poll_wait:
             self._following = asyncio.ensure_future(
@@ -113,7 +116,7 @@ class Server:
         self._request_logs.clear()
         self._request_logs.update(model_logs(models, tags, self._request_log_writer.offer))
 
-    async def _open_ports(self) -> None:
+    async def _open_ports(self, grpc_tls: ssl.SSLContext | None, rest_tls: ssl.SSLContext | None) -> None:
         settings = self._settings
         models = Models(self.catalog.manager, self.catalog.labels)
         status = StatusApi(self.catalog.monitor, models, resolve_labels=settings.resolve_status_labels)
@@ -152,17 +155,14 @@ class Server:
         if settings.grpc_port is not None:
             sockets = open_tcp(settings.host, settings.grpc_port)
             self.grpc_addresses.append(self._client_address(sockets))
-            tls = read_tls_context(settings.grpc_ssl_config_file, ["h2"]) if settings.grpc_ssl_config_file else None
-            await self._listen(sockets, new_grpc_connection, tls)
+            await self._listen(sockets, new_grpc_connection, grpc_tls)
         if settings.grpc_socket_path:
             self.grpc_addresses.append(f"unix:{settings.grpc_socket_path}")
             await self._listen([open_unix(settings.grpc_socket_path)], new_grpc_connection)
         if settings.rest_port is not None:
             sockets = open_tcp(settings.host, settings.rest_port)
             self.rest_address = self._client_address(sockets)
-            path = settings.rest_ssl_config_file
-            tls = read_tls_context(path, ["http/1.1"]) if path else None
-            await self._listen(sockets, Http1Server(rest.handle).new_connection, tls)
+            await self._listen(sockets, Http1Server(rest.handle).new_connection, rest_tls)
 
     async def _listen(
         self, sockets: Sequence[socket.socket], new_connection: NewConnection, tls: ssl.SSLContext | None = None
@@ -177,3 +177,7 @@ class Server:
         if host in ("", "0.0.0.0", "::"):
             host = "localhost"
         return f"{f'[{host}]' if ':' in host else host}:{port_of(sockets[0])}"
+
+
+def _tls_context(path: str, protocol: str) -> ssl.SSLContext | None:
+    return read_tls_context(path, [protocol]) if path else None

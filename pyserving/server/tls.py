@@ -21,15 +21,13 @@ def read_tls_context(path: str, protocols: Sequence[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(list(protocols))
+    _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), config.server_cert, f"{path}: server_cert")
     try:
         _load_key_and_certificate(context, config)
-    except (ssl.SSLError, ValueError) as error:
-        raise invalid_argument(f"{path}: server_key and server_cert cannot be used: {error}") from None
+    except ssl.SSLError as error:
+        raise invalid_argument(f"{path}: server_key {_fault_of_key(config.server_key, error)}") from None
     if config.custom_ca:
-        try:
-            context.load_verify_locations(cadata=config.custom_ca)
-        except (ssl.SSLError, ValueError) as error:
-            raise invalid_argument(f"{path}: custom_ca cannot be used: {error}") from None
+        _trust(context, config.custom_ca, f"{path}: custom_ca")
     if config.client_verify:
         if not config.custom_ca:
             context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
@@ -37,13 +35,28 @@ def read_tls_context(path: str, protocols: Sequence[str]) -> ssl.SSLContext:
     return context
 
 
+def _trust(context: ssl.SSLContext, certificates: str, name: str) -> None:
+    try:
+        context.load_verify_locations(cadata=certificates)
+    except (ssl.SSLError, ValueError, TypeError):
+        raise invalid_argument(f"{name} holds no certificate in PEM format that can be read") from None
+
+
 def _load_key_and_certificate(context: ssl.SSLContext, config: SSLConfig) -> None:
     # The ssl module reads them from files only: a file that none but this user can read, for this moment.
     descriptor, path = tempfile.mkstemp(suffix=".pem")
     try:
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(f"{config.server_key}\n{config.server_cert}\n")
         # An empty password, else a key that has one would ask for it on the terminal.
         context.load_cert_chain(path, password="")
     finally:
         os.unlink(path)
+
+
+def _fault_of_key(key: str, error: ssl.SSLError) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "does not belong to server_cert"
+    if "ENCRYPTED" in key:
+        return "is encrypted: expected a key without a password"
+    return f"is no private key in PEM format that can be used: {error}"

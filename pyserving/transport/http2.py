@@ -484,7 +484,7 @@ def _goaway(last_stream: int, code: int, debug_data: bytes) -> bytes:
     return len(payload).to_bytes(3, "big") + b"\x07\x00\x00\x00\x00\x00" + payload
 
 
-_HTTP1_TEXT = b"This port speaks gRPC, that is HTTP/2 without TLS. Send HTTP/1.1 requests to the REST port.\n"
+_HTTP1_TEXT = b"This port speaks gRPC, that is HTTP/2. Send HTTP/1.1 requests to the REST port.\n"
 _HTTP1_ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
     b"Content-Length: %d\r\n\r\n%s" % (len(_HTTP1_TEXT), _HTTP1_TEXT)
