@@ -1,5 +1,6 @@
 """Which requests are recorded, and what a record says: a ``PredictionLog``, as warmup files hold them too."""
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,9 +15,12 @@ from pyserving.wire.tensor_proto import varint
 RequestAndResponse = tuple[bytes, bytes]
 """Both serialized."""
 
-Offer = Callable[[str, int, Callable[[], bytes]], None]
-"""Takes the prefix of the files to write to, the number of bytes that wait in memory for it, and what makes the
-record; returns at once. The record is made later, on another thread."""
+Offer = Callable[[str, bytes], None]
+"""Takes the prefix of the files to write to, and a record; returns at once."""
+
+_MAX_CACHED_METADATA = 1024
+
+logger = logging.getLogger("pyserving.api")
 
 
 class LogType(Enum):
@@ -29,9 +33,13 @@ class LogType(Enum):
 
 
 class ModelLog:
-    """Records a sample of the requests of one model that were answered."""
+    """Records a sample of the requests of one model that were answered.
 
-    __slots__ = ("_offer", "_prefix", "_rate", "_sampling", "_tags")
+    Records are made where requests are answered, for it takes some microseconds: a thread that made them would hold
+    up more than that each time it took the interpreter's lock. Hence they are put together by hand.
+    """
+
+    __slots__ = ("_metadata_cache", "_offer", "_prefix", "_rate", "_sampling", "_tags")
 
     def __init__(self, config: messages.LoggingConfig, tags: Sequence[str], offer: Offer) -> None:
         """``tags``: those of the graph that was loaded."""
@@ -40,37 +48,55 @@ class ModelLog:
         self._rate: float = self._sampling.sampling_rate
         self._tags = tags
         self._offer = offer
+        self._metadata_cache: dict[tuple[ServableId, str], bytes] = {}
 
     def add(
         self,
         kind: LogType,
         servable: ServableId,
         signature_name: str,
-        size: int,
         messages_of: Callable[[], RequestAndResponse],
     ) -> None:
-        """Decides whether this request is one of the sample, and if so offers its record.
+        """Decides whether this request is one of the sample, and if so offers its record. Raises nothing.
 
-        ``signature_name`` is empty where the default one answered; ``size`` is what ``messages_of`` keeps in memory,
-        in bytes.
+        ``signature_name`` is empty where the default one answered; of a MultiInference no name is recorded.
         """
         if random.random() >= self._rate:
             return
-        timestamp = int(time.time())
+        try:
+            request, response = messages_of()
+        except Exception:
+            logger.exception("A request to %s could not be logged", servable)
+            return
+        name = "" if kind is LogType.MULTI_INFERENCE else signature_name or DEFAULT_SIGNATURE
+        metadata = self._metadata(servable, name) + b"\x20" + varint(int(time.time()))  # timestamp_secs = 4
+        request_head = b"\x0a" + varint(len(request))
+        response_head = b"\x12" + varint(len(response))
+        size = len(request_head) + len(request) + len(response_head) + len(response)
+        parts = (
+            b"\x0a" + varint(len(metadata)),
+            metadata,
+            kind.value + varint(size),
+            request_head,
+            request,
+            response_head,
+            response,
+        )
+        self._offer(self._prefix, b"".join(parts))
 
-        def record() -> bytes:
-            metadata = messages.LogMetadata(
-                sampling_config=self._sampling, saved_model_tags=self._tags, timestamp_secs=timestamp
-            )
+    def _metadata(self, servable: ServableId, signature_name: str) -> bytes:
+        """The LogMetadata, but for the time."""
+        cached = self._metadata_cache.get((servable, signature_name))
+        if cached is None:
+            metadata = messages.LogMetadata(sampling_config=self._sampling, saved_model_tags=self._tags)
             metadata.model_spec.name = servable.name
             metadata.model_spec.version.value = servable.version
-            if kind is not LogType.MULTI_INFERENCE:
-                metadata.model_spec.signature_name = signature_name or DEFAULT_SIGNATURE
-            request, response = messages_of()
-            log = _field(b"\x0a", request) + _field(b"\x12", response)
-            return _field(b"\x0a", metadata.SerializeToString()) + _field(kind.value, log)
-
-        self._offer(self._prefix, size, record)
+            metadata.model_spec.signature_name = signature_name
+            cached = metadata.SerializeToString()
+            if len(self._metadata_cache) >= _MAX_CACHED_METADATA:  # versions come and go: start over
+                self._metadata_cache.clear()
+            self._metadata_cache[servable, signature_name] = cached
+        return cached
 
 
 def model_logs(models: Iterable[ModelConfig], tags: Sequence[str], offer: Offer) -> dict[str, ModelLog]:
@@ -80,7 +106,3 @@ def model_logs(models: Iterable[ModelConfig], tags: Sequence[str], offer: Offer)
         for model in models
         if model.logging_config is not None and model.logging_config.sampling_config.sampling_rate > 0
     }
-
-
-def _field(tag: bytes, value: bytes) -> bytes:
-    return tag + varint(len(value)) + value

@@ -178,7 +178,6 @@ class RestApi:
                     LogType.PREDICT,
                     handle.id,
                     signature.name,
-                    len(body) + len(answer),
                     partial(predict_messages, spec, signature.name, inputs, handle.id, results),
                 )
             return answer
@@ -194,7 +193,6 @@ class RestApi:
                     LogType.CLASSIFY,
                     handle.id,
                     parsed.signature_name,
-                    len(body) + len(answer),
                     partial(classify_messages, spec, parsed, handle.id, classes),
                 )
             return answer
@@ -210,7 +208,6 @@ class RestApi:
                     LogType.REGRESS,
                     handle.id,
                     parsed.signature_name,
-                    len(body) + len(answer),
                     partial(regress_messages, spec, parsed, handle.id, values),
                 )
             return answer

@@ -124,8 +124,7 @@ class RpcApi:
 
     def _log(self, kind: LogType, servable: ServableId, signature_name: str, request: bytes, response: bytes) -> None:
         if log := self._logs.get(servable.name):
-            size = len(request) + len(response)
-            log.add(kind, servable, signature_name, size, lambda: (request, response))
+            log.add(kind, servable, signature_name, lambda: (request, response))
 
     async def _get_model_status(self, data: bytes, _: RpcContext) -> bytes:
         request = _parse(messages.GetModelStatusRequest, data)

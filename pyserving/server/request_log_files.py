@@ -3,9 +3,12 @@
 import logging
 import os
 import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import FileIO
-from itertools import count
+from itertools import accumulate, count, islice
 
 from pyserving.wire.tfrecord import frame_record
 
@@ -43,27 +46,29 @@ class RequestLogFiles:
         """Records since files cannot be written."""
         self._retry_at = 0.0
 
-    def append(self, record: bytes) -> bool:
-        """Writes ``record``, and returns whether it could.
+    def append(self, records: Sequence[bytes]) -> int:
+        """Writes ``records``, and returns how many it could.
 
         After a failure nothing is tried for a while, and then a new file is begun. The first failure is logged, and
         the end of the trouble.
         """
         if self._lost and time.monotonic() < self._retry_at:
-            self._lost += 1
-            return False
+            self._lost += len(records)
+            return 0
+        frames = deque(map(frame_record, records))
         try:
-            self._write(frame_record(record))
+            while frames:
+                self._write(frames)
         except OSError as error:
             if not self._lost:
                 logger.warning("Request log %s*: cannot be written, serving goes on: %s", self._prefix, error)
-            self._lost += 1
+            self._lost += len(frames)
             self._retry_at = time.monotonic() + RETRY_SECONDS
-            return False
+            return len(records) - len(frames)
         if self._lost:
             logger.info("Request log %s*: is written again, %d records are missing", self._prefix, self._lost)
             self._lost = 0
-        return True
+        return len(records)
 
     def close(self) -> None:
         """Ends the file now open; the next record begins another one."""
@@ -74,18 +79,27 @@ class RequestLogFiles:
             except OSError as error:
                 logger.warning("Request log %s may not be complete: %s", file.name, error)
 
-    def _write(self, frame: bytes) -> None:
-        if self._size + len(frame) > self._rotation.max_bytes:
+    def _write(self, frames: deque[bytes]) -> None:
+        """Writes as many of ``frames`` as one file takes, and takes away from them what was written in full."""
+        if self._size + len(frames[0]) > self._rotation.max_bytes:
             self.close()
         file = self._file or self._begin()
+        room = self._rotation.max_bytes - self._size
+        ends = list(accumulate(map(len, frames)))
+        fitting = max(1, bisect_right(ends, room))
+        rest = memoryview(b"".join(islice(frames, fitting)))
+        written = 0
         try:
-            rest = memoryview(frame)
             while rest:
-                rest = rest[file.write(rest) :]
-        except OSError:
-            self._give_up(file)
-            raise
-        self._size += len(frame)
+                step = file.write(rest)
+                written += step
+                rest = rest[step:]
+        finally:
+            whole = bisect_right(ends, written)
+            for _ in range(whole):
+                self._size += len(frames.popleft())
+            if rest:
+                self._give_up(file)
 
     def _begin(self) -> FileIO:
         os.makedirs(os.path.dirname(self._prefix), exist_ok=True)

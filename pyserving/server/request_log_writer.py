@@ -2,16 +2,21 @@
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 
 from pyserving.server.request_log_files import RequestLogFiles, Rotation
 
 MAX_WAITING_RECORDS = 10_000
 MAX_WAITING_BYTES = 64 << 20
 """So much may wait to be written; what comes beyond is dropped."""
+COLLECT_SECONDS = 0.05
+"""How long records are collected before they are written: each time the thread wakes up costs requests more than what
+it does then."""
+MAX_BATCH = 64
+"""So many records are written at once: not more, for the thread holds the interpreter's lock until it writes."""
 STOP_SECONDS = 10.0
 """How long the last records may take at a stop."""
 
@@ -21,8 +26,7 @@ logger = logging.getLogger("pyserving.server")
 @dataclass(frozen=True, slots=True)
 class _Record:
     prefix: str
-    size: int
-    build: Callable[[], bytes]
+    data: bytes
 
 
 class RequestLogWriter:
@@ -34,22 +38,23 @@ class RequestLogWriter:
         self.dropped = 0
         """Records that came while too much waited."""
         self.failed = 0
-        """Records that could not be made or written, as when the disk is full."""
+        """Records that could not be written, as when the disk is full."""
         self._rotation = rotation or Rotation()
         self._queue: SimpleQueue[_Record | None] = SimpleQueue()
         # Without a lock: each of these two is changed by one thread alone.
         self._offered_bytes = 0
         self._taken_bytes = 0
         self._thread: Thread | None = None
+        self._stopping = Event()
         self._files: dict[str, RequestLogFiles] = {}
 
-    def offer(self, prefix: str, size: int, build: Callable[[], bytes]) -> None:
-        """Has what ``build`` returns written to a file of ``prefix``, unless too much waits already. Returns at once.
+    def offer(self, prefix: str, record: bytes) -> None:
+        """Has ``record`` written to a file of ``prefix``, unless too much waits already. Returns at once.
 
-        ``size``: the bytes that ``build`` keeps in memory. To be called by one thread only.
+        To be called by one thread only.
         """
         waiting = self._offered_bytes - self._taken_bytes
-        if self._queue.qsize() >= MAX_WAITING_RECORDS or waiting + size > MAX_WAITING_BYTES:
+        if self._queue.qsize() >= MAX_WAITING_RECORDS or waiting + len(record) > MAX_WAITING_BYTES:
             if not self.dropped:
                 logger.warning("Request log: requests come faster than they can be written, some are left out")
             self.dropped += 1
@@ -57,13 +62,14 @@ class RequestLogWriter:
         if self._thread is None:
             self._thread = Thread(target=self._run, name="pyserving-request-log", daemon=True)
             self._thread.start()
-        self._offered_bytes += size
-        self._queue.put(_Record(prefix, size, build))
+        self._offered_bytes += len(record)
+        self._queue.put(_Record(prefix, record))
 
     def stop(self) -> None:
         """Writes what waits, and closes the files. No offer may follow."""
         if self._thread is None:
             return
+        self._stopping.set()
         self._queue.put(None)
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
@@ -79,31 +85,42 @@ class RequestLogWriter:
     def _run(self) -> None:
         while True:
             try:
-                record = self._queue.get(timeout=self._seconds_to_rotation())
+                first = self._queue.get(timeout=self._seconds_to_rotation())
             except Empty:
                 self._rotate()
                 continue
-            if record is None:
+            if first is None:
                 break
+            self._stopping.wait(COLLECT_SECONDS)
             self._rotate()
-            self._write(record)
-            self._taken_bytes += record.size
+            self._write(first)
         for files in self._files.values():
             files.close()
 
-    def _write(self, record: _Record) -> None:
-        files = self._files.get(record.prefix)
-        if files is None:
-            files = self._files[record.prefix] = RequestLogFiles(record.prefix, self._rotation)
-        try:
-            written = files.append(record.build())
-        except Exception:
-            logger.exception("Request log: a record could not be made")
-            written = False
-        if written:
-            self.written += 1
-        else:
-            self.failed += 1
+    def _write(self, first: _Record) -> None:
+        """Writes ``first`` and what has come since then."""
+        batch = [first]
+        for _ in range(self._queue.qsize()):
+            record = self._queue.get()
+            if record is None:
+                self._queue.put(None)  # the end, to be seen by _run
+                break
+            if len(batch) == MAX_BATCH:
+                self._write_batch(batch)
+                batch = []
+            batch.append(record)
+        self._write_batch(batch)
+
+    def _write_batch(self, batch: list[_Record]) -> None:
+        for prefix, records in groupby(batch, lambda record: record.prefix):
+            files = self._files.get(prefix)
+            if files is None:
+                files = self._files[prefix] = RequestLogFiles(prefix, self._rotation)
+            data = [record.data for record in records]
+            written = files.append(data)
+            self.written += written
+            self.failed += len(data) - written
+            self._taken_bytes += sum(map(len, data))
 
     def _seconds_to_rotation(self) -> float | None:
         """None while no file is open."""

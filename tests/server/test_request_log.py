@@ -1,6 +1,7 @@
 """What is logged of requests over both fronts, and that it can be used as a warmup file."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -128,12 +129,12 @@ def test_rest_requests_are_logged_as_the_messages_that_they_mean(
 def test_strings_over_rest_are_logged(model_dir: ModelDir, start: Start, tmp_path: Path) -> None:
     server = start([logged_model(model_dir("strings"), tmp_path / "m")])
     server.settled("m")
-    server.post("m:predict", {"instances": ["grün", {"b64": "/w=="}]})
+    server.post("m:predict", {"instances": ["grün", {"b64": "YWI="}]})
     server.stop()
     (log,) = logs_in(only_file(tmp_path))
     text = log.predict_log.request.inputs["text"]
-    assert read_tensor(text, "text").tolist() == ["grün".encode(), b"\xff"]
-    assert read_tensor(log.predict_log.response.outputs["copy_bytes"], "y").tolist() == ["grün".encode(), b"\xff"]
+    assert read_tensor(text, "text").tolist() == ["grün".encode(), b"ab"]
+    assert read_tensor(log.predict_log.response.outputs["copy_bytes"], "y").tolist() == ["grün".encode(), b"ab"]
 
 
 def test_a_log_is_a_warmup_file(model_dir: ModelDir, start: Start, tmp_path: Path) -> None:
@@ -212,12 +213,20 @@ def test_the_sample_is_as_large_as_the_rate_says(rate: float, low: int, high: in
     (log,) = model_logs(
         [ModelConfig("m", "/m", logging_config=logging_config(Path("/log/m"), rate))],
         ["serve"],
-        lambda prefix, size, _: offered.append((prefix, size)),
+        lambda prefix, _: offered.append(prefix),
     ).values()
     for _ in range(2000):
-        log.add(LogType.PREDICT, ServableId("m", 1), "", 42, lambda: (b"", b""))
+        log.add(LogType.PREDICT, ServableId("m", 1), "", lambda: (b"", b""))
     assert low <= len(offered) <= high
-    assert set(offered) <= {("/log/m", 42)}
+    assert set(offered) <= {"/log/m"}
+
+
+def test_a_request_that_cannot_be_logged_is_answered_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("pyserving").propagate = True
+    config = ModelConfig("m", "/m", logging_config=logging_config(Path("/log/m")))
+    log = model_logs([config], ["serve"], lambda *_: pytest.fail("there is nothing to write"))["m"]
+    log.add(LogType.PREDICT, ServableId("m", 1), "", lambda: (b"", b"" * (1 // 0)))
+    assert "A request to {name: m version: 1} could not be logged" in caplog.text
 
 
 def test_models_that_are_not_sampled_have_no_log() -> None:
@@ -272,6 +281,6 @@ def answer_until_killed(server: "subprocess.Popen[bytes]", port: int, folder: Pa
             time.sleep(0.05)  # it is not listening yet
             continue
         sent += 1
-        if folder.exists() and only_file(folder).stat().st_size > 100_000:
+        if sum(file.stat().st_size for file in folder.glob("*.tfrecord")) > 100_000:
             os.kill(server.pid, signal.SIGKILL)
             return sent
