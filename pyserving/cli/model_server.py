@@ -17,6 +17,7 @@ from pyserving.server.run import run
 from pyserving.server.settings import Settings
 from pyserving.sources.model_config import ModelConfig, read_model_config_file, single_model
 from pyserving.sources.text_proto import read_text_proto
+from pyserving.transport.grpc_limits import GrpcLimits, read_channel_arguments
 
 COMMAND = "tensorflow_model_server"
 FAILED = 255
@@ -63,6 +64,7 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         grpc_port=flags.port or None,
         rest_port=flags.rest_api_port or None,
         grpc_socket_path=flags.grpc_socket_path,
+        grpc_limits=_grpc_limits(flags),
         grpc_ssl_config_file=flags.ssl_config_file,
         rest_ssl_config_file=flags.rest_api_ssl_config_file,
         rest_timeout=flags.rest_api_timeout_in_ms / 1e3,
@@ -125,6 +127,13 @@ def _metrics_path(flags: ModelServerFlags) -> str:
     if not prometheus.enable:
         return ""
     return "/" + (prometheus.path.lstrip("/") or "monitoring/prometheus/metrics")
+
+
+def _grpc_limits(flags: ModelServerFlags) -> GrpcLimits:
+    limits, warnings = read_channel_arguments(flags.grpc_channel_arguments)
+    for text in warnings:
+        logger.warning("%s", text)
+    return limits
 
 
 def _session_options(flags: ModelServerFlags) -> SessionOptions:

@@ -51,7 +51,6 @@ class ModelServerFlags:
         "",
         _NETWORK,
         "Arguments of the gRPC server: key=value, separated by commas, such as grpc.max_connection_age_ms=2000.",
-        without_effect=_NOT_YET,
     )
     grpc_max_threads: int = _flag(
         4 * _CPUS,

@@ -150,7 +150,7 @@ class Server:
             streaming |= Reflection([*methods, *streaming]).streaming()
 
         def new_grpc_connection(connections: Connections) -> Connection:
-            return GrpcConnection(connections, methods, streaming=streaming)
+            return GrpcConnection(connections, methods, settings.grpc_limits, streaming)
 
         if settings.grpc_port is not None:
             sockets = open_tcp(settings.host, settings.grpc_port)

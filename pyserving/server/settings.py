@@ -7,6 +7,7 @@ from pyserving.batching.parameters import Batching, Policy
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 from pyserving.platforms.tflite.options import TFLiteOptions
 from pyserving.sources.model_config import ModelConfig
+from pyserving.transport.grpc_limits import GrpcLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Settings:
     """None: no REST; 0: a free port."""
     grpc_socket_path: str = ""
     """A UNIX socket for gRPC besides the port; empty: none."""
+    grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
     grpc_ssl_config_file: str = ""
     """An SSLConfig (text format) for the gRPC port; empty: no TLS."""
     rest_ssl_config_file: str = ""

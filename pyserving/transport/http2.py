@@ -21,6 +21,7 @@ Traps of ngh2 0.3, each dealt with below:
 
 import asyncio
 import logging
+import random
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -61,6 +62,8 @@ class Http2Limits:
     """Told to the peer; a list of more than four times this ends the connection."""
     stream_window: int = 8 * 1024 * 1024
     connection_window: int = 64 * 1024 * 1024
+    max_frame_size: int = 16 * 1024
+    """Of what the peer sends."""
     max_queued: int = 64 * 1024 * 1024
     """Answers of a connection that wait for the peer's windows: beyond this, new requests wait."""
     preface_timeout: float = 10.0
@@ -70,6 +73,10 @@ class Http2Limits:
     keepalive_timeout: float = 20.0
     idle_timeout: float | None = None
     """A connection without a stream for so long, at most twice as long, is drained."""
+    max_age: float | None = None
+    """A connection is drained at this age, give or take a tenth, lest many that began together end together."""
+    max_age_grace: float | None = None
+    """What its streams then get to end before they are cut off; None: as long as they take."""
     reset_burst: int = 1000
     """Streams a peer may reset at once ..."""
     reset_rate: float = 200.0
@@ -217,6 +224,7 @@ class Http2Connection(Connection):
             {
                 ngh2.Setting.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,
                 ngh2.Setting.INITIAL_WINDOW_SIZE: limits.stream_window,
+                ngh2.Setting.MAX_FRAME_SIZE: limits.max_frame_size,
                 ngh2.Setting.MAX_HEADER_LIST_SIZE: limits.max_header_list,
             }
         )
@@ -227,6 +235,8 @@ class Http2Connection(Connection):
             self._call_later(limits.keepalive_time, self._check_alive)
         if limits.idle_timeout is not None:
             self._call_later(limits.idle_timeout, self._check_idle)
+        if limits.max_age is not None:
+            self._call_later(limits.max_age * random.uniform(0.9, 1.1), self._end_of_age)
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -454,6 +464,12 @@ class Http2Connection(Connection):
             return
         self._last_stream_at_tick = self._last_stream
         self._call_later(limits.idle_timeout, self._check_idle)
+
+    def _end_of_age(self) -> None:
+        self.drain()
+        grace = self._http2_limits.max_age_grace
+        if grace is not None and not self._closing:
+            self._call_later(grace, self.abort)
 
     def _call_later(self, delay: float, callback: Callable[[], None]) -> None:
         self._timers[callback] = self._loop.call_later(delay, callback)
