@@ -25,6 +25,7 @@ SCALARS = {
 }
 WELL_KNOWN = {
     ".google.protobuf.Any": "any_pb2.Any",
+    ".google.protobuf.Int32Value": "wrappers_pb2.Int32Value",
     ".google.protobuf.Int64Value": "wrappers_pb2.Int64Value",
     ".google.protobuf.StringValue": "wrappers_pb2.StringValue",
     ".google.protobuf.BoolValue": "wrappers_pb2.BoolValue",

@@ -418,6 +418,17 @@ def flowers(folder: Path) -> None:
     )
 
 
+@model
+def strange_method(folder: Path) -> None:
+    """y = 2 x, in a signature that says it is for a method that nobody knows."""
+
+    def build(_: Any) -> dict[str, Any]:
+        x = v1.placeholder(F, [None], name="x")
+        return {"serving_default": ({"x": x}, {"y": x * v1.get_variable("two", initializer=2.0)}, "strange")}
+
+    save_tf1(folder, "1", {("serve",): build})
+
+
 LARGE_BYTES = 100_000_000
 
 

@@ -9,14 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyserving.api.models import DEFAULT_SIGNATURE
-from pyserving.api.predict import Engine, predict
+from pyserving.api.predict import CLASSIFY, REGRESS, Engine, predict
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.handle import ServableHandle
 from pyserving.platforms.dtypes import DTYPE_OF, DType
 from pyserving.platforms.model import Array, Model, Signature
-
-CLASSIFY = "tensorflow/serving/classify"
-REGRESS = "tensorflow/serving/regress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ async def _classify(
     engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None
 ) -> Classes:
     signature = inference_signature(handle.servable, name)
-    outputs = _classify_outputs(handle.servable, signature)
+    outputs = _classify_outputs(engine, handle.servable, signature)
     results = await predict(engine, handle, signature, {"inputs": examples}, outputs, deadline)
     labels, scores = results.get("classes"), results.get("scores")
     for kind, dtype, array in (("classes", DType.STRING, labels), ("scores", DType.FLOAT, scores)):
@@ -69,7 +66,7 @@ async def _classify(
 
 async def _regress(engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None) -> Array:
     signature = inference_signature(handle.servable, name)
-    outputs = _regress_outputs(handle.servable, signature)
+    outputs = _regress_outputs(engine, handle.servable, signature)
     results = await predict(engine, handle, signature, {"inputs": examples}, outputs, deadline)
     values = results["outputs"]
     if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):
@@ -99,7 +96,7 @@ async def multi_inference(
     deadline: float | None,
 ) -> list[Classes | Array]:
     """The result of each task, on the same examples and the same version. All tasks are checked before one runs."""
-    _check_tasks(handle.servable, tasks)
+    _check_tasks(engine, handle.servable, tasks)
     if not len(examples):
         raise empty_input()
     results: list[Classes | Array] = []
@@ -136,7 +133,7 @@ def empty_input() -> ServingError:
     return invalid_argument("Input is empty.")
 
 
-def _check_tasks(model: Model, tasks: Sequence[Task]) -> None:
+def _check_tasks(engine: Engine, model: Model, tasks: Sequence[Task]) -> None:
     seen: set[str] = set()
     tensor_name = ""
     for task in tasks:
@@ -148,9 +145,9 @@ def _check_tasks(model: Model, tasks: Sequence[Task]) -> None:
         if signature is None:
             raise invalid_argument(f"Requested signature not found in model graph: {name}")
         if task.method_name == CLASSIFY:
-            _classify_outputs(model, signature)
+            _classify_outputs(engine, model, signature)
         elif task.method_name == REGRESS:
-            _regress_outputs(model, signature)
+            _regress_outputs(engine, model, signature)
         else:
             raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
         fed = signature.inputs["inputs"].tensor_name
@@ -159,7 +156,13 @@ def _check_tasks(model: Model, tasks: Sequence[Task]) -> None:
         tensor_name = fed
 
 
-def _classify_outputs(model: Model, signature: Signature) -> Sequence[str]:
+def _check_method_name(engine: Engine, signature: Signature, kind: str, wanted: str) -> None:
+    if engine.check_method_names and signature.method_name != wanted:
+        raise invalid_argument(f"Expected {kind} signature method_name to be {wanted}. Was: {signature.method_name}")
+
+
+def _classify_outputs(engine: Engine, model: Model, signature: Signature) -> Sequence[str]:
+    _check_method_name(engine, signature, "classification", CLASSIFY)
     if len(signature.inputs) != 1:
         raise invalid_argument("Expected one input Tensor.")
     if len(signature.outputs) not in (1, 2):
@@ -175,7 +178,8 @@ def _classify_outputs(model: Model, signature: Signature) -> Sequence[str]:
     return outputs
 
 
-def _regress_outputs(model: Model, signature: Signature) -> Sequence[str]:
+def _regress_outputs(engine: Engine, model: Model, signature: Signature) -> Sequence[str]:
+    _check_method_name(engine, signature, "regression", REGRESS)
     if len(signature.inputs) != 1:
         raise invalid_argument("Expected one input Tensor.")
     if len(signature.outputs) != 1:

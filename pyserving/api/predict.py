@@ -10,14 +10,27 @@ from pyserving.core.handle import ServableHandle
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.model import Array, Model, Signature
 
+PREDICT = "tensorflow/serving/predict"
+CLASSIFY = "tensorflow/serving/classify"
+REGRESS = "tensorflow/serving/regress"
+METHOD_NAMES = (PREDICT, CLASSIFY, REGRESS)
+"""What a signature may say it was made for."""
+
 
 class Engine:
     """Runs signatures for one method of the API, and records how long it took."""
 
-    __slots__ = ("executor", "metrics", "runs")
+    __slots__ = ("check_method_names", "executor", "metrics", "runs")
 
-    def __init__(self, executor: EngineExecutor, metrics: ServingMetrics, api: str) -> None:
-        """``api``: the method's name, as over gRPC: ``Predict``."""
+    def __init__(
+        self, executor: EngineExecutor, metrics: ServingMetrics, api: str, *, check_method_names: bool = False
+    ) -> None:
+        """``api``: the method's name, as over gRPC: ``Predict``.
+
+        ``check_method_names``: refuse a signature whose method name says that it was made for something else. Those
+        of TensorFlow 2 all say that they are for Predict.
+        """
+        self.check_method_names = check_method_names
         self.executor = executor
         self.metrics = metrics
         self.runs = metrics.runs(api)
@@ -31,6 +44,16 @@ def find_signature(model: Model, name: str) -> Signature:
         raise ServingError(
             Code.FAILED_PRECONDITION, f'Serving signature key "{name or DEFAULT_SIGNATURE}" not found.'
         ) from None
+
+
+def check_predict_method_name(engine: Engine, signature: Signature) -> None:
+    """Raises INTERNAL, as the real server does, for a signature of none of the three methods, if that is checked."""
+    if engine.check_method_names and signature.method_name not in METHOD_NAMES:
+        raise ServingError(
+            Code.INTERNAL,
+            f"Expected prediction signature method_name to be one of {{{', '.join(METHOD_NAMES)}}}. "
+            f"Was: {signature.method_name}",
+        )
 
 
 def check_input_names(signature: Signature, given: Collection[str]) -> None:

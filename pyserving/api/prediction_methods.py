@@ -8,7 +8,14 @@ from collections.abc import Mapping
 
 from pyserving.api.inference import Classes, Task, classify, multi_inference, regress, serialized_examples
 from pyserving.api.models import DEFAULT_SIGNATURE
-from pyserving.api.predict import Engine, check_input_names, find_signature, predict, select_outputs
+from pyserving.api.predict import (
+    Engine,
+    check_input_names,
+    check_predict_method_name,
+    find_signature,
+    predict,
+    select_outputs,
+)
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import invalid_argument
 from pyserving.core.handle import ServableHandle
@@ -27,18 +34,33 @@ class PredictionMethods:
     Each raises ServingError.
     """
 
-    def __init__(self, executor: EngineExecutor, metrics: ServingMetrics, *, as_tensor_content: bool = False) -> None:
-        """``as_tensor_content``: outputs are written to tensor_content, not to the ``*_val`` fields."""
-        self._predict_engine = Engine(executor, metrics, "Predict")
-        self._classify_engine = Engine(executor, metrics, "Classify")
-        self._regress_engine = Engine(executor, metrics, "Regress")
-        self._multi_inference_engine = Engine(executor, metrics, "MultiInference")
+    def __init__(
+        self,
+        executor: EngineExecutor,
+        metrics: ServingMetrics,
+        *,
+        as_tensor_content: bool = False,
+        check_method_names: bool = False,
+    ) -> None:
+        """``as_tensor_content``: outputs are written to tensor_content, not to the ``*_val`` fields.
+
+        ``check_method_names``: see Engine.
+        """
+
+        def engine(api: str) -> Engine:
+            return Engine(executor, metrics, api, check_method_names=check_method_names)
+
+        self._predict_engine = engine("Predict")
+        self._classify_engine = engine("Classify")
+        self._regress_engine = engine("Regress")
+        self._multi_inference_engine = engine("MultiInference")
         self._as_tensor_content = as_tensor_content
         self._spec_fields: dict[tuple[ServableId, str], bytes] = {}
 
     async def predict(self, handle: ServableHandle, request: messages.PredictRequest, deadline: float | None) -> bytes:
         """A serialized PredictResponse."""
         signature = find_signature(handle.servable, request.model_spec.signature_name)
+        check_predict_method_name(self._predict_engine, signature)
         protos = request.inputs
         check_input_names(signature, protos)
         inputs = {name: read_tensor(protos[name], name) for name in signature.inputs if name in protos}

@@ -15,7 +15,7 @@ from pyserving.api.exchange import HttpRequest, HttpResponse
 from pyserving.api.health import Health
 from pyserving.api.inference import classify, regress, serialized_examples
 from pyserving.api.models import DEFAULT_SIGNATURE, Models, ModelSpec
-from pyserving.api.predict import Engine, predict
+from pyserving.api.predict import Engine, check_predict_method_name, predict
 from pyserving.api.request_log import LogType, ModelLog
 from pyserving.api.rest_messages import classify_messages, predict_messages, regress_messages
 from pyserving.api.status import StatusApi
@@ -94,20 +94,25 @@ class RestApi:
         cors: bool = False,
         health: Health | None = None,
         metrics_path: str = "",
+        check_method_names: bool = False,
         logs: Mapping[str, ModelLog] = {},
     ) -> None:
         """``timeout``: the most that a request may take, in seconds. ``cors``: web pages of any origin may call.
 
         With ``health``, ``/healthz``, ``/readyz`` and the list of all models at ``/v1/models`` are served, which the
         original does not have; with ``metrics_path``, the page for Prometheus. ``logs``: where requests are
-        recorded, by model; it may change at any time.
+        recorded, by model; it may change at any time. ``check_method_names``: see Engine.
         """
+
+        def engine(api: str) -> Engine:
+            return Engine(executor, metrics, api, check_method_names=check_method_names)
+
         self._models = models
         self._status = status
         self._metrics = metrics
-        self._predict_engine = Engine(executor, metrics, "Predict")
-        self._classify_engine = Engine(executor, metrics, "Classify")
-        self._regress_engine = Engine(executor, metrics, "Regress")
+        self._predict_engine = engine("Predict")
+        self._classify_engine = engine("Classify")
+        self._regress_engine = engine("Regress")
         self._answers = {action: metrics.answers(action, "REST") for action in ("predict", "classify", "regress")}
         self._other_answers = metrics.answers("", "REST")
         self._timeout = timeout
@@ -171,6 +176,7 @@ class RestApi:
         with self._models.acquire(spec) as handle:
             signature = _find_signature(handle.servable, parsed.signature_name)
             inputs, row = parsed.tensors(signature.inputs)
+            check_predict_method_name(self._predict_engine, signature)
             results = await predict(self._predict_engine, handle, signature, inputs, tuple(signature.outputs), deadline)
             answer = write_predict(results, row)
             if log := self._logs.get(handle.id.name):

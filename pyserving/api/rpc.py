@@ -47,16 +47,19 @@ class RpcApi:
         reload: Reload,
         *,
         as_tensor_content: bool = False,
+        check_method_names: bool = False,
         logs: Mapping[str, ModelLog] = {},
     ) -> None:
         """``as_tensor_content``: outputs are written to tensor_content, not to the ``*_val`` fields.
 
-        ``logs``: where requests are recorded, by model; it may change at any time.
+        ``check_method_names``: see Engine. ``logs``: where requests are recorded, by model; it may change at any time.
         """
         self._reload = reload
         self._models = models
         self._status = status
-        self._prediction = PredictionMethods(executor, metrics, as_tensor_content=as_tensor_content)
+        self._prediction = PredictionMethods(
+            executor, metrics, as_tensor_content=as_tensor_content, check_method_names=check_method_names
+        )
         self._metrics = metrics
         self._logs = logs
 

@@ -6,11 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import pyserving
-from pyserving.batching.parameters import Batching, BatchingParameters, Policy, read_parameters_file
 from pyserving.cli.model_server_flags import ModelServerFlags, read_command_line, usage
+from pyserving.cli.platform_config import PLATFORM, PlatformConfig, platform_from_file, platform_from_flags
 from pyserving.core.errors import ServingError, invalid_argument
-from pyserving.platforms.tensorflow.session_config import SessionOptions
-from pyserving.platforms.tflite.options import TFLiteOptions
 from pyserving.protos.messages import MonitoringConfig
 from pyserving.server.logs import log_to_stderr
 from pyserving.server.run import run
@@ -57,8 +55,10 @@ def serve(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def settings_of(flags: ModelServerFlags) -> Settings:
     """What the flags mean. Raises INVALID_ARGUMENT where they contradict each other."""
+    models = _models(flags)
+    platform = _platform(flags, models)
     return Settings(
-        models=_models(flags),
+        models=models,
         config_file=flags.model_config_file,
         config_poll_wait=flags.model_config_file_poll_wait_seconds,
         grpc_port=flags.port or None,
@@ -70,22 +70,19 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         rest_timeout=flags.rest_api_timeout_in_ms / 1e3,
         cors=flags.rest_api_enable_cors_support,
         as_tensor_content=flags.enable_serialization_as_tensor_content,
-        batching=_batching(flags),
-        per_model_batching=flags.enable_batching and flags.enable_per_model_batching_parameters,
+        batching=platform.batching,
+        per_model_batching=platform.per_model_batching,
         poll_wait=flags.file_system_poll_wait_seconds,
         num_load_threads=flags.num_load_threads,
         num_unload_threads=flags.num_unload_threads,
         max_num_load_retries=flags.max_num_load_retries,
         load_retry_interval=flags.load_retry_interval_micros / 1e6,
         allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
-        session_options=_session_options(flags),
-        prefer_tflite=flags.prefer_tflite_model,
-        tflite_options=TFLiteOptions(
-            num_pools=max(1, flags.num_tflite_pools),
-            num_interpreters_per_pool=flags.num_tflite_interpreters_per_pool,
-            tensor_names=True,
-        ),
-        warmup_iterations=max(1, flags.num_request_iterations_for_warmup) if flags.enable_model_warmup else 0,
+        session_options=platform.session_options,
+        check_method_names=flags.enable_signature_method_name_check,
+        prefer_tflite=platform.prefer_tflite,
+        tflite_options=platform.tflite_options,
+        warmup_iterations=platform.warmup_iterations,
         metrics_path=_metrics_path(flags),
         health=False,
         grpc_health=flags.enable_grpc_healthcheck_service,
@@ -108,16 +105,13 @@ def _models(flags: ModelServerFlags) -> Sequence[ModelConfig]:
     return single_model(flags.model_name, flags.model_base_path)
 
 
-def _batching(flags: ModelServerFlags) -> Policy:
-    if flags.enable_batching:
-        if flags.batching_parameters_file:
-            return read_parameters_file(flags.batching_parameters_file)
-        return BatchingParameters()
-    if flags.batching_parameters_file:
-        raise invalid_argument(
-            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
-        )
-    return Batching.AUTOMATIC
+def _platform(flags: ModelServerFlags, models: Sequence[ModelConfig]) -> PlatformConfig:
+    if not flags.platform_config_file:
+        return platform_from_flags(flags)
+    platform = platform_from_file(flags.platform_config_file)
+    if platform is None and models:
+        raise invalid_argument(f"Model {models[0].name} requests unsupported platform {PLATFORM}")
+    return platform or platform_from_flags(flags)
 
 
 def _metrics_path(flags: ModelServerFlags) -> str:
@@ -134,22 +128,6 @@ def _grpc_limits(flags: ModelServerFlags) -> GrpcLimits:
     for text in warnings:
         logger.warning("%s", text)
     return limits
-
-
-def _session_options(flags: ModelServerFlags) -> SessionOptions:
-    both = flags.tensorflow_session_parallelism
-    if both and (flags.tensorflow_intra_op_parallelism or flags.tensorflow_inter_op_parallelism):
-        raise invalid_argument(
-            "Either configure server_options.tensorflow_session_parallelism or "
-            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
-            "separately. You cannot configure all."
-        )
-    return SessionOptions(
-        tags=tuple(tag for tag in flags.saved_model_tags.split(",") if tag) or ("serve",),
-        intra_op_parallelism=both or flags.tensorflow_intra_op_parallelism,
-        inter_op_parallelism=both or flags.tensorflow_inter_op_parallelism,
-        config_file=flags.tensorflow_session_config_file,
-    )
 
 
 if __name__ == "__main__":

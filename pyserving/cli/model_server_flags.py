@@ -23,7 +23,7 @@ _WATCHING = "Monitoring"
 _HARDWARE = "Hardware"
 _OTHER = "Other"
 
-_NOT_YET = "not there yet"
+_XLA = "what a model asks to be compiled is compiled in any case"
 
 
 def _flag(default: T, group: str, help: str, *, without_effect: str = "", bits: int = 32) -> T:  # noqa: A002
@@ -86,8 +86,8 @@ class ModelServerFlags:
     platform_config_file: str = _flag(
         "",
         _MODELS,
-        "File with a PlatformConfigMap (text format), used in place of the other flags about TensorFlow.",
-        without_effect=_NOT_YET,
+        "File with a PlatformConfigMap (text format), in place of the flags about TensorFlow, TensorFlow Lite, "
+        "batching and warmup.",
     )
 
     file_system_poll_wait_seconds: int = _flag(
@@ -124,8 +124,8 @@ class ModelServerFlags:
     enable_signature_method_name_check: bool = _flag(
         False,
         _TENSORFLOW,
-        "Refuse Classify and Regress where a signature's method name differs.",
-        without_effect=_NOT_YET,
+        "Refuse a signature whose method name says that it is for another method than the one called. Those of "
+        "TensorFlow 2 all say Predict.",
     )
     remove_unused_fields_from_bundle_metagraph: bool = _flag(
         True,
@@ -140,16 +140,18 @@ class ModelServerFlags:
         without_effect="it names thread pools that are linked into another program",
     )
     mixed_precision: str = _flag(
-        "", _TENSORFLOW, "Run in lower precision where that is safe: bfloat16.", without_effect=_NOT_YET
+        "",
+        _TENSORFLOW,
+        "bfloat16: compute so what loses little by it, on CPUs that have instructions for it.",
     )
     xla_cpu_compilation_enabled: bool = _flag(
-        False, _TENSORFLOW, "Compile with XLA on the CPU where a model asks for it.", without_effect=_NOT_YET
+        False, _TENSORFLOW, "Compile with XLA on the CPU where a model asks for it.", without_effect=_XLA
     )
     xla_gpu_compilation_enabled: bool = _flag(
         False,
         _TENSORFLOW,
         "Compile with XLA on the CPU and on GPUs where a model asks for it.",
-        without_effect=_NOT_YET,
+        without_effect=_XLA,
     )
 
     enable_batching: bool = _flag(False, _BATCHING, "Join requests into batches, by BatchingParameters.")
@@ -174,10 +176,15 @@ class ModelServerFlags:
     monitoring_config_file: str = _flag(
         "", _WATCHING, "File with a MonitoringConfig (text format): serve metrics for Prometheus on the REST port."
     )
-    enable_profiler: bool = _flag(True, _WATCHING, "Serve TensorFlow's profiler.", without_effect=_NOT_YET)
+    enable_profiler: bool = _flag(
+        True,
+        _WATCHING,
+        "Serve TensorFlow's profiler.",
+        without_effect="TensorFlow's C interface, by which models run here, has no profiler",
+    )
 
     per_process_gpu_memory_fraction: float = _flag(
-        0.0, _HARDWARE, "Share of each GPU's memory to take, 0 to 1; 0: TensorFlow decides.", without_effect=_NOT_YET
+        0.0, _HARDWARE, "Share of each GPU's memory to take, 0 to 1; 0: TensorFlow decides."
     )
     skip_initialize_tpu: bool = _flag(
         False,
@@ -265,10 +272,7 @@ def _warnings(given: Mapping[str, object]) -> list[str]:
     warnings = []
     for name, value in given.items():
         reason = _WITHOUT_EFFECT[name]
-        if reason == _NOT_YET:
-            # Who switches off what is not there gets what he asks for.
-            if value:
-                warnings.append(f"--{name} is accepted but not there yet")
-        elif reason:
+        # Who switches off what is not there gets what he asks for.
+        if reason and value is not False:
             warnings.append(f"--{name} is accepted but has no effect: {reason}")
     return warnings

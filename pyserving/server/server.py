@@ -49,7 +49,9 @@ class Server:
         self._request_log_writer = RequestLogWriter()
         self._request_logs: dict[str, ModelLog] = {}
         self._warmup = Warmup(
-            PredictionMethods(self._executor, self._metrics), self._metrics, iterations=settings.warmup_iterations
+            PredictionMethods(self._executor, self._metrics, check_method_names=settings.check_method_names),
+            self._metrics,
+            iterations=settings.warmup_iterations,
         )
         loaders = Loaders(settings, policies, self._metrics, self._warmup)
         self.catalog = Catalog(settings, loaders, self._log_requests)
@@ -127,6 +129,7 @@ class Server:
             self._metrics,
             self.catalog.reload,
             as_tensor_content=settings.as_tensor_content,
+            check_method_names=settings.check_method_names,
             logs=self._request_logs,
         )
         rest = RestApi(
@@ -138,6 +141,7 @@ class Server:
             cors=settings.cors,
             health=self.health if settings.health else None,
             metrics_path=settings.metrics_path,
+            check_method_names=settings.check_method_names,
             logs=self._request_logs,
         )
         methods = dict(rpc.methods())

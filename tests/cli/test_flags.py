@@ -209,7 +209,8 @@ def test_defaults() -> None:
     [
         ([], ()),
         (["--port=1", "--num_load_threads=2"], ()),
-        (["--mixed_precision=bfloat16"], ("--mixed_precision is accepted but not there yet",)),
+        (["--mixed_precision=bfloat16"], ()),
+        (["--skip_initialize_tpu=false", "--enable_profiler=0"], ()),
         (["--enable_batching"], ()),
         (["--mixed_precision=", "--enable_model_warmup=0", "--ssl_config_file="], ()),
         (
@@ -217,9 +218,10 @@ def test_defaults() -> None:
             ("--skip_initialize_tpu is accepted but has no effect: TPUs are not initialised by this server",),
         ),
         (
-            ["--mixed_precision=bfloat16", "--skip_initialize_tpu", "--skip_initialize_tpu=true"],
+            ["--xla_cpu_compilation_enabled", "--skip_initialize_tpu", "--skip_initialize_tpu=true"],
             (
-                "--mixed_precision is accepted but not there yet",
+                "--xla_cpu_compilation_enabled is accepted but has no effect: what a model asks to be compiled is "
+                "compiled in any case",
                 "--skip_initialize_tpu is accepted but has no effect: TPUs are not initialised by this server",
             ),
         ),

@@ -6,6 +6,7 @@ import pytest
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.platforms.tensorflow.session_config import SessionOptions
+from pyserving.protos.messages import ConfigProto, RewriterConfig
 
 
 def test_nothing_said_is_an_empty_config() -> None:
@@ -33,6 +34,17 @@ def test_a_number_of_threads_that_would_end_the_process() -> None:
     with pytest.raises(ServingError, match="Expected 0 or more intra-op threads, got -1") as caught:
         SessionOptions(intra_op_parallelism=-1).config_proto()
     assert caught.value.code == Code.INVALID_ARGUMENT
+
+
+def test_gpu_memory_and_lower_precision() -> None:
+    given = ConfigProto(intra_op_parallelism_threads=7, allow_soft_placement=True).SerializeToString()
+    config = SessionOptions(
+        config=given, intra_op_parallelism=3, bfloat16=True, gpu_memory_fraction=0.25
+    ).config_proto()
+    assert config.allow_soft_placement
+    assert config.intra_op_parallelism_threads == 3
+    assert config.gpu_options.per_process_gpu_memory_fraction == 0.25
+    assert config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 == RewriterConfig.ON
 
 
 def test_a_file_that_is_no_config(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pyserving.core.errors import invalid_argument
-from pyserving.protos.messages import ConfigProto
+from pyserving.protos.messages import ConfigProto, RewriterConfig
 from pyserving.sources.text_proto import read_text_proto
 
 
@@ -22,15 +22,30 @@ class SessionOptions:
     inter_op_parallelism: int = 0
     """Operations that run at the same time; 0: what the config file says, else one per CPU."""
     config_file: str = ""
-    """A ``ConfigProto`` in text format, under the values above; empty: none."""
+    """A ``ConfigProto`` in text format, under the values above and below; empty: none."""
+    config: bytes = b""
+    """The same, serialized, in place of a file."""
+    bfloat16: bool = False
+    """Compute in bfloat16 what loses little by it, on CPUs that have instructions for it."""
+    gpu_memory_fraction: float = 0.0
+    """Share of each GPU's memory to take, 0 to 1; 0: what the config file says, else TensorFlow decides."""
 
     def config_proto(self) -> ConfigProto:
         """Raises ServingError where the config file cannot be read, or a number would end the process in TensorFlow."""
-        config = read_text_proto(self.config_file, ConfigProto) if self.config_file else ConfigProto()
+        config = self._given_config()
         if self.intra_op_parallelism:
             config.intra_op_parallelism_threads = self.intra_op_parallelism
         if self.inter_op_parallelism:
             config.inter_op_parallelism_threads = self.inter_op_parallelism
         if config.intra_op_parallelism_threads < 0:
             raise invalid_argument(f"Expected 0 or more intra-op threads, got {config.intra_op_parallelism_threads}")
+        if self.bfloat16:
+            config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = RewriterConfig.ON
+        if self.gpu_memory_fraction:
+            config.gpu_options.per_process_gpu_memory_fraction = self.gpu_memory_fraction
         return config
+
+    def _given_config(self) -> ConfigProto:
+        if self.config_file:
+            return read_text_proto(self.config_file, ConfigProto)
+        return ConfigProto.FromString(self.config)
