@@ -10,7 +10,8 @@ class CostEstimate:
     """A running estimate of a duration, near the 70th percentile of what is seen.
 
     It moves by factors, not by the size of a sample: a single stray (the machine was busy) changes little,
-    a lasting change gets through within some ten runs. Not locked: a lost update does no harm.
+    a lasting change gets through within some ten runs. A run many times as long as expected counts double, so that
+    one in five of them is enough to show. Not locked: a lost update does no harm.
     """
 
     __slots__ = ("_seen", "seconds")
@@ -30,6 +31,6 @@ class CostEstimate:
             self._seen += 1
             self.seconds = min(self.seconds, seconds)
         elif seconds > self.seconds:
-            self.seconds *= 1.25
+            self.seconds *= 2.0 if seconds > 8 * self.seconds else 1.25
         else:
             self.seconds *= 0.9

@@ -60,7 +60,7 @@ class EngineExecutor:
         state = self._states.get(signature)
         if state is None:
             state = self._states[signature] = _SignatureState(signature, handle, self._policies.of(model))
-        if state.parameters is None:
+        if state.parameters is None and signature.steady:
             cost = state.cost(inputs)
             if cost.seconds < INLINE_SECONDS:
                 if deadline is not None and time.monotonic() >= deadline:

@@ -22,7 +22,11 @@ class Batching(Enum):
     OFF = "off"
     """Every request is run by itself."""
     AUTOMATIC = "automatic"
-    """What arrives while an engine call runs forms the next batch, where that cannot change an answer."""
+    """What arrives while an engine call runs forms the next batch, of signatures whose rows seem independent.
+
+    That is told by the graph and by samples, which a model whose rows do look at each other may deceive: hence it is
+    the operator's choice.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ def read_parameters_file(path: str) -> BatchingParameters:
 class BatchingPolicies:
     """Which model is batched how."""
 
-    def __init__(self, default: Policy = Batching.AUTOMATIC) -> None:
+    def __init__(self, default: Policy = Batching.OFF) -> None:
         self.default = default
         self._own: WeakKeyDictionary[Model, Policy] = WeakKeyDictionary()
 

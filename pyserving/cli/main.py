@@ -48,9 +48,9 @@ def main() -> None:
 @click.option(
     "--batching",
     type=click.Choice([choice.value for choice in Batching]),
-    default=Batching.AUTOMATIC.value,
+    default=Batching.OFF.value,
     show_default=True,
-    help="Join requests that arrive while others are computed, or never.",
+    help="automatic: join requests that arrive while others are computed, for models whose rows are independent.",
 )
 @click.option(
     "--grace",

@@ -66,7 +66,7 @@ def platform_from_file(path: str) -> PlatformConfig | None:
     for field, _ in config.ListFields():
         if field.name in _IGNORED:
             logger.warning("%s: %s is accepted but has no effect", path, field.name)
-    batching: Policy = Batching.AUTOMATIC
+    batching: Policy = Batching.OFF
     if config.HasField("batching_parameters"):
         batching = parameters_from_proto(config.batching_parameters)
     return PlatformConfig(
@@ -98,7 +98,7 @@ def _batching(flags: ModelServerFlags) -> Policy:
         raise invalid_argument(
             "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
         )
-    return Batching.AUTOMATIC
+    return Batching.OFF
 
 
 def _session_options(flags: ModelServerFlags) -> SessionOptions:

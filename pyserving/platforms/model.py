@@ -37,6 +37,9 @@ class Signature:
     """Values of inputs that a request may leave out."""
     stateless: bool = False
     """A run is known to leave the model as it was, so it does no harm to run it again."""
+    steady: bool = True
+    """How long a run takes is told by the size of its inputs. Else it may depend on their values, as the number of
+    turns of a loop does, or on something outside; then no run may hold up the event loop."""
     row_wise: bool = False
     """As far as the platform can tell, each row of the outputs is computed from that row of the inputs alone."""
 

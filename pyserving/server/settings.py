@@ -45,7 +45,7 @@ class Settings:
     """Refuse a signature whose method name says that it was made for another method than the one called."""
     engine_threads: int = 8
     """Engine calls that may run at once, besides those that the event loop runs itself."""
-    batching: Policy = Batching.AUTOMATIC
+    batching: Policy = Batching.OFF
     """How requests are joined for one engine call."""
     per_model_batching: bool = False
     """Each version folder says how, in batching_params.pbtxt; of ``batching`` only the number of threads counts."""
@@ -60,6 +60,8 @@ class Settings:
     """What all loaded models may need by their estimates; None: no limit."""
     allow_labels_for_unavailable: bool = False
     session_options: SessionOptions = field(default_factory=SessionOptions)
+    op_libraries: Sequence[str] = ()
+    """Paths of libraries with operations that TensorFlow itself does not have."""
     prefer_tflite: bool = False
     """Of a version folder with both, serve ``model.tflite``; one that has nothing else is served in any case."""
     tflite_options: TFLiteOptions = field(default_factory=TFLiteOptions)

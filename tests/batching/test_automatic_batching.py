@@ -19,6 +19,8 @@ from pyserving.platforms.model import Array, Signature
 CALLS = 2
 """While so many calls run, what arrives waits."""
 
+AUTOMATIC = BatchingPolicies(Batching.AUTOMATIC)
+
 
 @pytest.fixture(autouse=True)
 def nothing_inline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +51,7 @@ def test_the_first_batches_are_run_both_ways_and_then_requests_are_joined() -> N
     version = FakeVersion({serve: doubled})
 
     async def main() -> None:
-        executor = EngineExecutor(4)
+        executor = EngineExecutor(4, AUTOMATIC)
         for _ in range(3):
             assert await crowded(executor, version, serve, floats(1, 2), floats(3)) == [[2, 4], [6]]
             assert version.model.sizes() == [2, 1, 5], "each alone, then all joined, with a blank row at either end"
@@ -82,7 +84,7 @@ def test_what_looks_at_several_rows_is_found_out_and_never_joined(compute: Compu
     version = FakeVersion({serve: compute})
 
     async def main() -> None:
-        executor = EngineExecutor(4)
+        executor = EngineExecutor(4, AUTOMATIC)
         for first, second in ((1.0, 1.0), (1.0, 3.0), (2.0, 8.0), (3.0, 1.0), (4.0, 4.0)):
             xs = [floats(first), floats(second)]
             assert await crowded(executor, version, serve, *xs) == [compute({"x": x})["y"].tolist() for x in xs]
@@ -96,7 +98,7 @@ def test_equal_requests_are_enough_to_find_out() -> None:
     good, bad = FakeVersion({serve: doubled}), FakeVersion({serve: centred})
 
     async def main(version: FakeVersion) -> list[int]:
-        executor = EngineExecutor(4)
+        executor = EngineExecutor(4, AUTOMATIC)
         for _ in range(4):
             await crowded(executor, version, serve, floats(5), floats(5))
         return version.model.sizes()
@@ -110,7 +112,7 @@ def test_rows_that_are_all_blank_prove_nothing() -> None:
     version = FakeVersion({serve: centred})
 
     async def main() -> None:
-        executor = EngineExecutor(4)
+        executor = EngineExecutor(4, AUTOMATIC)
         for _ in range(5):
             await crowded(executor, version, serve, floats(0), floats(0))
         assert await crowded(executor, version, serve, floats(1), floats(3)) == [[0], [0]]
@@ -128,7 +130,7 @@ def test_where_blank_rows_fail_the_requests_themselves_are_compared() -> None:
     version = FakeVersion({serve: positive})
 
     async def main() -> None:
-        executor = EngineExecutor(4)
+        executor = EngineExecutor(4, AUTOMATIC)
         await crowded(executor, version, serve, floats(1), floats(1))
         assert version.model.sizes() == [1, 1, 4], "joined with blanks; without them nothing would stand out"
         for _ in range(3):
@@ -150,7 +152,7 @@ def test_what_can_never_be_found_out_is_given_up() -> None:
     version = FakeVersion({serve: lonely})
 
     async def main() -> None:
-        executor = EngineExecutor(4)
+        executor = EngineExecutor(4, AUTOMATIC)
         for _ in range(16):
             assert await crowded(executor, version, serve, floats(1), floats(2)) == [[2], [4]]
         assert await crowded(executor, version, serve, floats(1), floats(2)) == [[2], [4]]
@@ -164,7 +166,7 @@ def test_what_the_platform_does_not_know_to_be_row_wise_is_not_joined(serve: Sig
     version = FakeVersion({serve: doubled})
 
     async def main() -> None:
-        executor = EngineExecutor(8)
+        executor = EngineExecutor(8, AUTOMATIC)
         for _ in range(4):
             assert await crowded(executor, version, serve, floats(1), floats(2)) == [[2], [4]]
         assert version.model.sizes() == [1, 1]
@@ -194,7 +196,7 @@ def test_a_request_waits_only_while_others_of_its_kind_run() -> None:
 
     async def main() -> None:
         version.model.gate.clear()
-        executor = EngineExecutor(8)
+        executor = EngineExecutor(8, AUTOMATIC)
         tasks = []
         for shape in ((1,), (1, 2), (1, 3)):
             for _ in range(CALLS):
@@ -217,7 +219,7 @@ def test_the_one_that_fails_fails_alone() -> None:
     version = FakeVersion({serve: odd})
 
     async def main() -> None:
-        executor = EngineExecutor(4)
+        executor = EngineExecutor(4, AUTOMATIC)
         await trusted(executor, version, serve)
         async with Crowd(executor, version, serve, busy=CALLS) as crowd:
             for x in (1, 13, 2):
@@ -241,7 +243,7 @@ def test_strings_are_joined() -> None:
     version = FakeVersion({serve: shout})
 
     async def main() -> None:
-        executor = EngineExecutor(4)
+        executor = EngineExecutor(4, AUTOMATIC)
         await asyncio.gather(*(ask(executor, version, serve, {"x": texts(b"x")}) for _ in range(2)))
         for _ in range(4):
             async with Crowd(executor, version, serve, busy=CALLS, x=texts(b"")) as crowd:
@@ -258,7 +260,7 @@ def test_a_batch_has_no_more_rows_than_pay_but_a_request_is_never_split() -> Non
     version = FakeVersion({serve: doubled})
 
     async def main() -> None:
-        executor = EngineExecutor(4)
+        executor = EngineExecutor(4, AUTOMATIC)
         await trusted(executor, version, serve)
         async with Crowd(executor, version, serve, busy=CALLS) as crowd:
             for size in (40, 100, 30, 20):
@@ -276,7 +278,7 @@ def test_who_waits_is_answered_at_the_deadline_and_who_leaves_is_left_out() -> N
     version = FakeVersion({serve: doubled})
 
     async def main() -> None:
-        executor = EngineExecutor(4)
+        executor = EngineExecutor(4, AUTOMATIC)
         await trusted(executor, version, serve)
         async with Crowd(executor, version, serve, busy=CALLS) as crowd:
             late = await crowd.add({"x": floats(1)}, deadline=time.monotonic() + 0.02)
@@ -307,7 +309,7 @@ def test_under_concurrency_each_answer_is_the_lone_answer(sizes: list[int], comp
     xs = [random.random((size, int(random.integers(1, 3))), np.float32) + 1 for size in sizes]
 
     async def main() -> None:
-        executor = EngineExecutor(3)
+        executor = EngineExecutor(3, AUTOMATIC)
         for _ in range(4):
             outcomes = await asyncio.gather(*(ask(executor, version, serve, {"x": x}) for x in xs))
             for x, (y,) in zip(xs, outcomes, strict=True):

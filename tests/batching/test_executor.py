@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,18 @@ def test_a_cheap_signature_comes_to_run_inline(executor: EngineExecutor) -> None
     assert version.model.inline[-1] is True
 
 
+def test_a_signature_whose_cost_depends_on_values_never_runs_inline(executor: EngineExecutor) -> None:
+    version = Version()
+    version.signature = replace(version.signature, steady=False)
+
+    async def main() -> None:
+        for _ in range(50):
+            await run(executor, version)
+
+    asyncio.run(main())
+    assert version.model.inline == [False] * 50
+
+
 def test_an_error_is_raised_where_it_is_awaited_and_the_handle_is_free(executor: EngineExecutor) -> None:
     version = Version()
     version.model.error = invalid_argument("no")
@@ -175,3 +188,13 @@ def test_the_slow_first_runs_of_a_graph_do_not_count() -> None:
     for seconds in (0.5, 0.02, 40e-6):
         cost.add(seconds)
     assert cost.seconds == 40e-6
+
+
+def test_a_signature_that_is_slow_now_and_then_does_not_stay_inline() -> None:
+    cost = CostEstimate()
+    for _ in range(50):
+        cost.add(50e-6)
+    for _ in range(20):
+        for seconds in (50e-6, 50e-6, 50e-6, 50e-6, 20e-3):
+            cost.add(seconds)
+    assert cost.seconds > INLINE_SECONDS

@@ -61,7 +61,7 @@ def test_flags_are_passed_over(tmp_path: Path) -> None:
     got = settings(tmp_path, tensorflow(""), *flags)
     assert got.session_options.config_proto().SerializeToString() == b""
     assert got.session_options.tags == ("serve",)
-    assert got.batching is Batching.AUTOMATIC
+    assert got.batching is Batching.OFF
     assert got.warmup_iterations == 0
 
 

@@ -52,6 +52,20 @@ _LOOK_AT_ALL_ROWS = frozenset(
 )
 """They make all rows as long as the longest."""
 
+_TAKE_AS_LONG_AS_THEY_LIKE = frozenset(
+    {
+        # As many turns as a value says. LoopCond: the loops of TF1.
+        *("For", "LoopCond", "StatelessWhile", "While"),
+        # A picture of some bytes may unpack to many millions.
+        *("DecodeAndCropJpeg", "DecodeBmp", "DecodeCompressed", "DecodeGif", "DecodeImage", "DecodeJpeg", "DecodePng"),
+        *("DecodeWav", "DecodeWebP"),
+        # Whatever Python, a file or a queue takes.
+        *("EagerPyFunc", "PyFunc", "PyFuncStateless", "ReadFile", "WriteFile", "MatchingFiles"),
+        *("DatasetToSingleElement", "IteratorGetNext", "ReduceDataset"),
+        *("QueueDequeueManyV2", "QueueDequeueUpToV2", "QueueDequeueV2", "QueueEnqueueManyV2", "QueueEnqueueV2"),
+    }
+)
+
 
 class GraphState:
     """Answers which outputs of a graph can be computed without changing anything."""
@@ -70,6 +84,10 @@ class GraphState:
         """Whether computing these tensors leaves variables, tables and random generators as they were."""
         with Status(self._tf) as status:
             return not any(self._changes_state(op, status) for op in self._ops_behind(tensor_names))
+
+    def is_steady(self, tensor_names: Iterable[str]) -> bool:
+        """Whether the sizes of what is fed tell how long computing these tensors takes."""
+        return _TAKE_AS_LONG_AS_THEY_LIKE.isdisjoint(self._ops_behind(tensor_names))
 
     def pads_rows(self, tensor_names: Iterable[str]) -> bool:
         """Whether computing these tensors brings rows to the length of the longest, so that one depends on another."""

@@ -118,8 +118,11 @@ class TensorFlowModel:
 def _with_properties(signature: Signature, state: GraphState) -> Signature:
     computed = [spec.tensor_name for spec in signature.outputs.values()]
     stateless = state.leaves_no_trace(computed)
+    steady = state.is_steady(computed)
     row_wise = (
         stateless
+        # A loop may turn until all rows are done, and a check sees only the rows that it was shown.
+        and steady
         and all(spec.shape is not None and spec.shape[:1] == (None,) for spec in signature.inputs.values())
         # An output whose rows may differ in size from run to run may well take it from the largest of the batch.
         and all(
@@ -128,7 +131,7 @@ def _with_properties(signature: Signature, state: GraphState) -> Signature:
         )
         and not state.pads_rows(computed)
     )
-    return replace(signature, stateless=stateless, row_wise=row_wise)
+    return replace(signature, stateless=stateless, steady=steady, row_wise=row_wise)
 
 
 def _zeros(spec: TensorSpec) -> Array | None:
