@@ -7,7 +7,7 @@ from pyserving.api.models import DEFAULT_SIGNATURE
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.handle import ServableHandle
-from pyserving.monitoring.serving_metrics import ServingMetrics
+from pyserving.monitoring.serving_metrics import FULL, ServingMetrics
 from pyserving.platforms.model import Array, Model, Signature
 
 PREDICT = "tensorflow/serving/predict"
@@ -105,7 +105,10 @@ async def predict(
         inputs = {**signature.defaults, **inputs}
     start = perf_counter()
     results = await engine.executor.run(handle, signature, inputs, outputs, deadline)
-    engine.runs.add(handle.id.name, perf_counter() - start)
+    runs = engine.runs[handle.id.name]
+    runs.append(perf_counter() - start)
+    if len(runs) >= FULL:
+        engine.runs.flush()
     return dict(zip(outputs, results, strict=True))
 
 

@@ -24,7 +24,7 @@ from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.state import ServableState
 from pyserving.monitoring.exposition import CONTENT_TYPE, write_page
-from pyserving.monitoring.serving_metrics import ServingMetrics
+from pyserving.monitoring.serving_metrics import FULL, ServingMetrics
 from pyserving.platforms.model import Model, Signature
 from pyserving.wire.json_examples import parse_examples
 from pyserving.wire.json_request import parse_predict
@@ -147,7 +147,11 @@ class RestApi:
             if not isinstance(error, ServingError):
                 raise
             return HttpResponse(HTTP_STATUS[error.code], write_error(error.message), headers=self._headers)
-        self._answers.get(route.action, self._other_answers).add(route.spec.name, time.monotonic() - start)
+        recorder = self._answers.get(route.action, self._other_answers)
+        answers = recorder[route.spec.name]
+        answers.append(time.monotonic() - start)
+        if len(answers) >= FULL:
+            recorder.flush()
         return HttpResponse(200, body, headers=self._headers)
 
     async def _answer(self, route: Route, request: HttpRequest, deadline: float) -> bytes:

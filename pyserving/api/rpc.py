@@ -15,7 +15,7 @@ from pyserving.api.status_name import status_name
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.servable import ServableId
-from pyserving.monitoring.serving_metrics import ServingMetrics
+from pyserving.monitoring.serving_metrics import FULL, ServingMetrics
 from pyserving.protos import messages
 
 M = TypeVar("M", bound=Message)
@@ -81,7 +81,7 @@ class RpcApi:
         self, api: str, kind: type[M], answer: Callable[[M, bytes, RpcContext], Awaitable[bytes]]
     ) -> RpcHandler:
         """Parses requests of type ``kind`` and records how they end, unless they cannot be parsed."""
-        answers = self._metrics.answers(api, "GRPC")
+        recorder = self._metrics.answers(api, "GRPC")
         failed = self._metrics.request_failed
 
         async def handle(data: bytes, context: RpcContext) -> bytes:
@@ -93,7 +93,10 @@ class RpcApi:
             except BaseException as error:
                 failed(name, status_name(error))
                 raise
-            answers.add(name, perf_counter() - start)
+            answers = recorder[name]
+            answers.append(perf_counter() - start)
+            if len(answers) >= FULL:
+                recorder.flush()
             return response
 
         return handle

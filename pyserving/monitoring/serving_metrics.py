@@ -14,7 +14,9 @@ MAX_UNKNOWN_NAME_LENGTH = 128
 OTHER_NAMES = "(other)"
 """In place of those beyond."""
 
-_RECORDED_AT_ONCE = 256
+FULL = 256
+"""So many times lie in a Recorder's list at most, for each model."""
+
 _LATENCIES = exponential_bounds(10, 1.8, 33)
 
 
@@ -55,8 +57,9 @@ class ServingMetrics:
         return self.registry.collect()
 
     def answers(self, api: str, entrypoint: str) -> "Recorder":
-        """What takes down the requests that succeed, from their being read to their answers' being written.
+        """Takes the requests that succeed, each from its being read to its answer's being written.
 
+        The model name is empty where no model was asked for.
         ``api`` and ``entrypoint`` are ``predict`` and ``REST``, ``Predict`` and ``GRPC``, and so on; ``api`` is empty
         for REST requests that ask no model to compute.
         """
@@ -68,7 +71,7 @@ class ServingMetrics:
         return self._new_recorder(record)
 
     def runs(self, api: str) -> "Recorder":
-        """What takes down how long requests wait for their results, in line and for the engine. ``api``: as over gRPC.
+        """Takes how long requests wait for their results, in line and for the engine. ``api``: as over gRPC.
 
         TensorFlow Serving says TF1 of all that it runs in a session, TF2's SavedModels and TFLite included.
         """
@@ -108,35 +111,26 @@ class ServingMetrics:
         return name
 
 
-class Recorder:
-    """Takes down how long each request to one method, or each run for it, took.
+class Recorder(dict[str, list[float]]):
+    """By model name: how many seconds each request to one method, or each run for it, took.
 
-    What is taken down goes into the metrics many at a time: the code that does this is then warm in the processor's
-    caches, while between an engine call and a write to a socket it never is, and would take five times as long.
+    To be appended to, and to be flushed once a list is FULL. Between an engine call and a write to a socket all code
+    is cold, so on the way of a request there is as little of it as can be, and no call; the rest is done for many at
+    a time.
     """
-
-    __slots__ = ("_names", "_record", "_seconds")
 
     def __init__(self, record: Callable[[str, Sequence[float]], None]) -> None:
         """``record`` takes a model's name, and times in microseconds."""
+        super().__init__()
         self._record = record
-        self._names: list[str] = []
-        self._seconds: list[float] = []
 
-    def add(self, model_name: str, seconds: float) -> None:
-        """For what succeeded. ``model_name`` is empty where no model was asked for."""
-        self._seconds.append(seconds)
-        names = self._names
-        names.append(model_name)
-        if len(names) >= _RECORDED_AT_ONCE:
-            self.flush()
+    def __missing__(self, model_name: str) -> list[float]:
+        seconds = self[model_name] = []
+        return seconds
 
     def flush(self) -> None:
-        """Puts what was taken down into the metrics."""
-        micros: dict[str, list[float]] = {}
-        for name, seconds in zip(self._names, self._seconds, strict=True):
-            micros.setdefault(name, []).append(seconds * 1e6)
-        self._names.clear()
-        self._seconds.clear()
-        for name, values in micros.items():
-            self._record(name, values)
+        """Puts what was appended into the metrics."""
+        for model_name, seconds in self.items():
+            if seconds:
+                self._record(model_name, [value * 1e6 for value in seconds])
+                seconds.clear()

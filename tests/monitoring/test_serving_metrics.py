@@ -27,9 +27,9 @@ def values_of(metrics: ServingMetrics, name: str) -> dict[Labels, float | Distri
 
 def test_an_answered_request_counts_and_has_its_latency() -> None:
     metrics = new_metrics()
-    metrics.answers("predict", "REST").add("m", 11e-6)
-    metrics.answers("predict", "REST").add("m", 9e-6)
-    metrics.answers("Predict", "GRPC").add("m", 9e-6)
+    metrics.answers("predict", "REST")["m"].append(11e-6)
+    metrics.answers("predict", "REST")["m"].append(9e-6)
+    metrics.answers("Predict", "GRPC")["m"].append(9e-6)
     assert values_of(metrics, SERVING + "request_count") == {("m", "OK"): 3}
     latency = values_of(metrics, SERVING + "request_latency")
     assert latency.keys() == {("m", "predict", "REST"), ("m", "Predict", "GRPC")}
@@ -58,7 +58,7 @@ def test_invented_names_take_a_limited_place() -> None:
         metrics.request_failed(f"invented {number}", "NOT_FOUND")
     metrics.request_failed("invented 0", "NOT_FOUND")
     metrics.request_failed("late", "INTERNAL")
-    metrics.answers("predict", "REST").add("late", 1e-3)
+    metrics.answers("predict", "REST")["late"].append(1e-3)
     counts = values_of(metrics, SERVING + "request_count")
     assert counts[OTHER_NAMES, "NOT_FOUND"] == MAX_UNKNOWN_NAMES
     assert counts["invented 0", "NOT_FOUND"] == 2
@@ -78,8 +78,8 @@ def test_a_long_invented_name_is_not_kept() -> None:
 
 def test_runs_and_examples() -> None:
     metrics = new_metrics()
-    metrics.runs("Predict").add("m", 1e-3)
-    metrics.runs("Predict").add("m", 1e-3)
+    metrics.runs("Predict")["m"].append(1e-3)
+    metrics.runs("Predict")["m"].append(1e-3)
     metrics.examples_computed("m", 2)
     metrics.examples_computed("m", 3)
     (labels, runtime), *others = values_of(metrics, SERVING + "runtime_latency").items()
@@ -136,10 +136,14 @@ def test_a_metric_that_nothing_was_recorded_for_is_there_by_name() -> None:
     assert b"{" not in page
 
 
-def test_nothing_is_lost_between_what_is_taken_down_and_a_look() -> None:
+def test_nothing_is_lost_between_a_flush_and_a_look() -> None:
     metrics = new_metrics()
     recorder = metrics.answers("predict", "REST")
-    for count in range(1, 1001):
-        recorder.add("m", 1e-3)
-        if count % 100 == 0:
-            assert values_of(metrics, SERVING + "request_count") == {("m", "OK"): count}
+    for _ in range(3):
+        recorder["m"].append(1e-3)
+        recorder["late"].append(1e-3)
+        recorder.flush()
+        recorder["m"].append(1e-3)
+        metrics.collect()
+    assert values_of(metrics, SERVING + "request_count") == {("m", "OK"): 6, ("late", "OK"): 3}
+    assert not any(recorder.values())
