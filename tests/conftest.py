@@ -49,7 +49,7 @@ def _built_by(script: str, pytestconfig: pytest.Config) -> Path:
     versions = sorted(
         f"{found.name} {found.version}"
         for found in importlib.metadata.distributions()
-        if found.name in ("tensorflow", "tensorflow-cpu", "tensorflow_cpu")
+        if found.name.replace("_", "-") in ("tensorflow", "tensorflow-cpu", "tensorflow-text")
     )
     key = hashlib.sha256(builder.read_bytes() + repr(versions).encode()).hexdigest()[:16]
     cache: pytest.Cache = pytestconfig.cache  # type: ignore[assignment]

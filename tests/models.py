@@ -5,6 +5,7 @@ Every weight is a constant, so that each build gives the same answers. Each func
 name, all its versions, in the folder it is given.
 """
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -427,6 +428,24 @@ def strange_method(folder: Path) -> None:
         return {"serving_default": ({"x": x}, {"y": x * v1.get_variable("two", initializer=2.0)}, "strange")}
 
     save_tf1(folder, "1", {("serve",): build})
+
+
+@model
+def text_ops(folder: Path) -> None:
+    """Splits text at spaces, by an operation of tensorflow-text; not built where that is not installed."""
+    found = importlib.util.find_spec("tensorflow_text")  # finds, does not import: it needs more than its operations
+    if found is None or not found.submodule_search_locations:
+        return
+    library = Path(found.submodule_search_locations[0], "python", "ops", "_regex_split_ops.so")
+    ops = tf.load_op_library(str(library))
+
+    def split(text: Any) -> dict[str, Any]:
+        tokens, _, _, rows = ops.regex_split_with_offsets(
+            input=text, delim_regex_pattern="( +)", keep_delim_regex_pattern=""
+        )
+        return {"tokens": tokens, "row_splits": rows}
+
+    save(folder, "1", {"serving_default": signature([("text", [None], tf.string)], split)})
 
 
 LARGE_BYTES = 100_000_000

@@ -46,6 +46,13 @@ def main() -> None:
     help="Threads that share one operation; 0: as many as there are cores.",
 )
 @click.option(
+    "--op-library",
+    "op_libraries",
+    multiple=True,
+    type=click.Path(dir_okay=False),
+    help="A library (.so) with operations that TensorFlow itself does not have; may be given several times.",
+)
+@click.option(
     "--batching",
     type=click.Choice([choice.value for choice in Batching]),
     default=Batching.OFF.value,
@@ -71,6 +78,7 @@ def serve(
     memory_limit: int | None,
     tags: str,
     threads: int,
+    op_libraries: tuple[str, ...],
     batching: str,
     grace: float,
 ) -> None:
@@ -89,6 +97,7 @@ def serve(
             grpc_socket_path=grpc_socket,
             poll_wait=poll,
             model_memory_limit=memory_limit,
+            op_libraries=op_libraries,
             batching=Batching(batching),
             grace_period=grace,
             session_options=SessionOptions(

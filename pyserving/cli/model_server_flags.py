@@ -127,6 +127,12 @@ class ModelServerFlags:
         "Refuse a signature whose method name says that it is for another method than the one called. Those of "
         "TensorFlow 2 all say Predict.",
     )
+    custom_op_libraries: str = _flag(
+        "",
+        _TENSORFLOW,
+        "Libraries (.so), separated by commas, with operations that TensorFlow itself does not have. "
+        "TensorFlow Serving does not have this flag.",
+    )
     remove_unused_fields_from_bundle_metagraph: bool = _flag(
         True,
         _TENSORFLOW,

@@ -22,6 +22,7 @@ from pyserving.batching.parameters import BatchingPolicies
 from pyserving.core.state import ServableState
 from pyserving.monitoring.process import add_process_metrics
 from pyserving.monitoring.serving_metrics import ServingMetrics
+from pyserving.platforms.tensorflow.op_library import load_op_libraries
 from pyserving.server.catalog import Catalog
 from pyserving.server.loaders import Loaders
 from pyserving.server.request_log_writer import RequestLogWriter
@@ -80,6 +81,8 @@ class Server:
         # Read first: who mistyped a path should not have to wait for the models to be told.
         grpc_tls = _tls_context(settings.grpc_ssl_config_file, "h2")
         rest_tls = _tls_context(settings.rest_ssl_config_file, "http/1.1")
+        if settings.op_libraries:
+            await asyncio.to_thread(load_op_libraries, settings.op_libraries)
         if settings.wait_for_models:
             self.catalog.start()
             await self.catalog.wait_until_available()

@@ -77,6 +77,10 @@ class TensorFlow:
         self.operation_num_outputs = function(quick, "TF_OperationNumOutputs", c_int, c_void_p)
         self.op_is_stateful = function(quick, "TF_OpIsStateful", c_int, c_char_p, c_void_p)
 
+        self.load_library = function(free, "TF_LoadLibrary", c_void_p, c_char_p, c_void_p)
+        self.get_op_list = function(quick, "TF_GetOpList", Buffer, c_void_p)
+        self.get_all_kernels = function(quick, "TF_GetAllRegisteredKernels", POINTER(Buffer), c_void_p)
+
         self.new_buffer = function(quick, "TF_NewBuffer", POINTER(Buffer))
         self.delete_buffer = function(quick, "TF_DeleteBuffer", None, POINTER(Buffer))
         self.new_session_options = function(quick, "TF_NewSessionOptions", c_void_p)
