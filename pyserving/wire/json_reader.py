@@ -205,7 +205,9 @@ class _Reader:
             infinite = _INFINITE.match(self._body, start)
             if infinite:
                 self._position = infinite.end()
-                return float(infinite[0])
+                number = _to_number(infinite[0])
+                assert number is not None
+                return number
             if self._peek() == _MINUS:
                 self._position += 1
             first = self._peek()
@@ -283,9 +285,11 @@ def _add(container: JsonObject | list[JsonValue], name: str, value: JsonValue) -
 def _to_number(text: bytes) -> int | float | None:
     """The int or float that a token stands for, None for a number beyond a double's range.
 
-    An integer is a float where it needs more than 64 bits. ``-0`` is the integer 0.
+    An integer is a float where it needs more than 64 bits. ``-0`` is the integer 0. NaN has no sign.
     """
     if text.translate(None, _INTEGER_CHARACTERS):
+        if b"N" in text:
+            return math.nan
         number = float(text)
         return None if math.isinf(number) and b"n" not in text else number
     text = text.strip()

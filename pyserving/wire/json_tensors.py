@@ -91,8 +91,9 @@ def make_array(leaves: Sequence[JsonValue], shape: tuple[int, ...], kinds: set[t
             flat = np.frombuffer(packed(code, leaves), NUMPY_OF[dtype]) if leaves else np.empty(0, NUMPY_OF[dtype])
         except OverflowError:
             raise NotPlainError from None
-        # For a few values Python is quicker than numpy; a zero among them only costs the second look.
-        if code in "fd" and leaves and (len(leaves) > 64 or min(map(abs, leaves)) < _SMALLEST_NORMAL[dtype]):
+        # For a few values Python is quicker than numpy; a zero among them only costs the second look. Where the
+        # first value is NaN, so is min().
+        if code in "fd" and leaves and (len(leaves) > 64 or not min(map(abs, leaves)) >= _SMALLEST_NORMAL[dtype]):
             flush_denormals(flat, dtype)
     elif dtype == DType.STRING:
         flat = np.empty(len(leaves), object)
