@@ -124,8 +124,12 @@ class Stream:
     def acknowledge(self, but: int = 0) -> None:
         """All bytes received up to now were taken, ``but`` so many: the peer may send that much more."""
         if self.kept is not None and self.kept > but:
-            self._h2.acknowledge_received_data(self.kept - but, self.id)
+            taken = self.kept - but
             self.kept = but
+            try:
+                self._h2.acknowledge_received_data(taken, self.id)
+            except ngh2.ConnectionStateError:  # it is being closed
+                return
             self._connection.wake()
 
     def give_window(self) -> None:

@@ -14,6 +14,7 @@ class MemoryTransport(asyncio.Transport):
         super().__init__()
         self.writes: list[bytes] = []
         self.reading = True
+        self.closed = False
 
     def write(self, data: bytes) -> None:  # type: ignore[override]
         self.writes.append(data)
@@ -25,7 +26,10 @@ class MemoryTransport(asyncio.Transport):
         self.reading = True
 
     def close(self) -> None:
-        pass
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
 
 
 def in_memory(limits: GrpcLimits | None = None) -> tuple[GrpcConnection, MemoryTransport, Methods]:
