@@ -60,8 +60,9 @@ class HistogramChild:
         self._sum: float = 0
 
     def observe(self, *values: float) -> None:
+        counts, bounds = self._counts, self._bounds
         for value in values:
-            self._counts[bisect_left(self._bounds, value)] += 1
+            counts[bisect_left(bounds, value)] += 1
         self._sum += sum(values)
 
     def collect(self) -> Distribution:

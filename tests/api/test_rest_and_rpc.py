@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from pyserving.core.monitor import ServableStateMonitor
 from pyserving.core.resources import Resources
 from pyserving.core.servable import ServableId, ServableRequest
 from pyserving.core.source import AspiredVersion
+from pyserving.monitoring.metrics import Distribution
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.dtypes import DType
 from pyserving.platforms.model import Signature, TensorSpec
@@ -88,11 +89,11 @@ class Serving:
         labels = VersionLabels()
         labels.update({"m": {"stable": 1}}, self.manager.is_available)
         self.executor = EngineExecutor(1)
-        models = Models(self.manager, labels)
+        self.models = models = Models(self.manager, labels)
         self.metrics = ServingMetrics(lambda name: bool(self.monitor.states(name)))
         self.health = Health(self.manager, lambda: ["m", "other"])
         self.reloads: list[messages.ModelServerConfig] = []
-        original = StatusApi(self.monitor, models, resolve_labels=False)
+        self.status = original = StatusApi(self.monitor, models, resolve_labels=False)
         self.rest = RestApi(models, original, self.executor, self.metrics, timeout=10, metrics_path="/metrics")
         modern = StatusApi(self.monitor, models, resolve_labels=True)
         self.modern_rest = RestApi(
@@ -261,3 +262,90 @@ def test_metadata_over_both_fronts(serving: Serving) -> None:
     definitions = messages.SignatureDefMap()
     assert answer.metadata["signature_def"].Unpack(definitions)
     assert definitions.signature_def["plain"].method_name == "plain"
+
+
+def metric(serving: Serving, name: str) -> dict[tuple[str, ...], Any]:
+    (family,) = [family for family in serving.metrics.collect() if family.name == ":tensorflow:serving:" + name]
+    return dict(family.values)
+
+
+def grown(serving: Serving, name: str, act: Callable[[], object]) -> dict[tuple[str, ...], float]:
+    """By how much the values of a counter grow, or the counts of a histogram."""
+
+    def numbers() -> dict[tuple[str, ...], float]:
+        values = metric(serving, name)
+        return {
+            labels: sum(value.counts) if isinstance(value, Distribution) else value for labels, value in values.items()
+        }
+
+    before = numbers()
+    act()
+    return {labels: grown for labels, value in numbers().items() if (grown := value - before.get(labels, 0))}
+
+
+def test_multi_inference_is_one_request_whose_examples_count_once(serving: Serving) -> None:
+    request = messages.MultiInferenceRequest(
+        tasks=[
+            messages.InferenceTask(
+                model_spec=messages.ModelSpec(name="m", signature_name="classify"),
+                method_name="tensorflow/serving/classify",
+            )
+        ],
+        input=messages.Input(example_list=messages.ExampleList(examples=[messages.Example()] * 3)),
+    )
+    method = "/tensorflow.serving.PredictionService/MultiInference"
+
+    def ask() -> None:
+        serving.call(method, request, messages.MultiInferenceResponse)
+
+    assert grown(serving, "request_count", ask) == {("m", "OK"): 1}
+    assert grown(serving, "request_latency", ask) == {("m", "MultiInference", "GRPC"): 1}
+    assert grown(serving, "runtime_latency", ask) == {("m", "MultiInference", "TF1"): 1}
+    assert grown(serving, "request_example_count_total", ask) == {("m",): 3}
+    assert grown(serving, "request_example_counts", ask) == {("m",): 1}
+
+
+def test_a_bug_counts_as_internal_and_a_client_that_leaves_as_cancelled(serving: Serving) -> None:
+    def bug() -> None:
+        with pytest.raises(RuntimeError):
+            serving.call(PREDICT, serving.predict(x=float("nan")), messages.PredictResponse)
+
+    def leave() -> None:
+        body = json.dumps({"signature_name": "plain", "instances": [1.0]}).encode()
+        executor = EngineExecutor(1)  # it knows no signature yet, so it runs them on its thread
+        rest = RestApi(serving.models, serving.status, executor, serving.metrics, timeout=10)
+
+        async def ask() -> None:
+            task = asyncio.ensure_future(rest.handle(HttpRequest("POST", "/v1/models/m:predict", {}, body)))
+            asyncio.get_running_loop().call_soon(task.cancel)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            # The thread takes this one when it is done with the first.
+            assert (await rest.handle(HttpRequest("POST", "/v1/models/m:predict", {}, body))).status == 200
+
+        asyncio.run(ask())
+        executor.stop()
+
+    assert grown(serving, "request_count", bug) == {("m", "INTERNAL"): 1}
+    assert grown(serving, "request_count", leave) == {("m", "CANCELLED"): 1, ("m", "OK"): 1}
+
+
+def test_the_page_for_prometheus_is_where_it_was_asked_for(serving: Serving) -> None:
+    for method in ("GET", "POST", "HEAD"):
+        page = serving.ask(method, "/metrics")
+        assert (page.status, page.content_type) == (200, "text/plain")
+        assert page.body.startswith(b"# TYPE :tensorflow:cc:saved_model:load_attempt_count counter\n")
+    assert serving.ask("GET", "/metrics?name=x").status == 200
+    for target in ("/metrics/", "/Metrics"):
+        assert serving.ask("GET", target).status == 404
+    assert serving.ask("PUT", "/metrics").status == 404
+    assert serving.ask("GET", "/metrics", modern=True).status == 404, "that one was given no path"
+
+
+def test_requests_for_pages_and_unknown_places_are_no_requests_to_models(serving: Serving) -> None:
+    for target in ("/metrics", "/elsewhere"):
+        assert grown(serving, "request_count", lambda target=target: serving.ask("GET", target)) == {}
+    assert grown(serving, "request_count", lambda: serving.ask("GET", "/v1/models/m/x")) == {
+        ("", "INVALID_ARGUMENT"): 1
+    }
+    assert grown(serving, "request_latency", lambda: serving.ask("GET", "/v1/models/m")) == {("m", "", "REST"): 1}
