@@ -10,6 +10,7 @@ from pyserving.api.exchange import RpcContext, RpcHandler
 from pyserving.api.models import Models, ModelSpec
 from pyserving.api.prediction_methods import PredictionMethods
 from pyserving.api.request_log import LogType, ModelLog
+from pyserving.api.session_run import session_run
 from pyserving.api.status import StatusApi
 from pyserving.api.status_name import status_name
 from pyserving.batching.executor import EngineExecutor
@@ -24,6 +25,7 @@ WithModelSpec = (
     messages.PredictRequest
     | messages.ClassificationRequest
     | messages.RegressionRequest
+    | messages.SessionRunRequest
     | messages.GetModelStatusRequest
     | messages.GetModelMetadataRequest
 )
@@ -33,6 +35,7 @@ Reload = Callable[[messages.ModelServerConfig], Awaitable[None]]
 
 _PREDICTION = "/tensorflow.serving.PredictionService/"
 _MODEL = "/tensorflow.serving.ModelService/"
+_SESSION = "/tensorflow.serving.SessionService/"
 
 
 class RpcApi:
@@ -48,15 +51,19 @@ class RpcApi:
         *,
         as_tensor_content: bool = False,
         check_method_names: bool = False,
+        session_service: bool = False,
         logs: Mapping[str, ModelLog] = {},
     ) -> None:
         """``as_tensor_content``: outputs are written to tensor_content, not to the ``*_val`` fields.
 
-        ``check_method_names``: see Engine. ``logs``: where requests are recorded, by model; it may change at any time.
+        ``check_method_names``: see Engine. ``session_service``: clients may run any part of a model's graph.
+        ``logs``: where requests are recorded, by model; it may change at any time.
         """
         self._reload = reload
         self._models = models
         self._status = status
+        self._executor = executor
+        self._session_service = session_service
         self._prediction = PredictionMethods(
             executor, metrics, as_tensor_content=as_tensor_content, check_method_names=check_method_names
         )
@@ -65,7 +72,7 @@ class RpcApi:
 
     def methods(self) -> Mapping[str, RpcHandler]:
         """By full name, as in the path of a call."""
-        return {
+        methods = {
             _PREDICTION + "Predict": self._recorded("Predict", messages.PredictRequest, self._predict),
             _PREDICTION + "Classify": self._recorded("Classify", messages.ClassificationRequest, self._classify),
             _PREDICTION + "Regress": self._recorded("Regress", messages.RegressionRequest, self._regress),
@@ -76,6 +83,11 @@ class RpcApi:
             _MODEL + "GetModelStatus": self._get_model_status,
             _MODEL + "HandleReloadConfigRequest": self._handle_reload_config_request,
         }
+        if self._session_service:
+            methods[_SESSION + "SessionRun"] = self._recorded(
+                "SessionRun", messages.SessionRunRequest, self._session_run
+            )
+        return methods
 
     def _recorded(
         self, api: str, kind: type[M], answer: Callable[[M, bytes, RpcContext], Awaitable[bytes]]
@@ -127,6 +139,10 @@ class RpcApi:
             response = await self._prediction.multi_inference(handle, request, context.deadline)
             self._log(LogType.MULTI_INFERENCE, handle.id, "", data, response)
             return response
+
+    async def _session_run(self, request: messages.SessionRunRequest, _: bytes, context: RpcContext) -> bytes:
+        with self._models.acquire(_model_spec(request)) as handle:
+            return await session_run(self._executor, handle, request, context.deadline)
 
     def _log(self, kind: LogType, servable: ServableId, signature_name: str, request: bytes, response: bytes) -> None:
         if log := self._logs.get(servable.name):

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -70,6 +70,48 @@ class EngineExecutor:
                 cost.add(time.perf_counter() - start)
                 return results
         return await self._run_on_thread(state, handle, signature, inputs, outputs, deadline)
+
+    async def call(
+        self, handle: ServableHandle, work: Callable[[float | None], list[Array]], deadline: float | None
+    ) -> list[Array]:
+        """What ``work`` returns, run on a thread; its argument is how long it may take, in seconds.
+
+        For engine calls that are no run of a signature: nothing is learned of them, and they are never joined.
+        ``deadline``, handle and errors are as in ``run``.
+        """
+        loop = asyncio.get_running_loop()
+        request = Request(loop.create_future(), {}, 1, deadline)
+        shared = handle.share()
+
+        def settle(outcome: Outcome) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped, nobody waits
+                loop.call_soon_threadsafe(request.settle, outcome)
+
+        def job() -> None:
+            try:
+                timeout = None if deadline is None else deadline - time.monotonic()
+                settle(deadline_exceeded() if timeout is not None and timeout <= 0 else work(timeout))
+            except BaseException as error:
+                settle(error)
+
+        def ended(done: Future[None]) -> None:
+            shared.release()
+            if done.cancelled():
+                settle(_stopping())
+
+        try:
+            self._threads.submit(job).add_done_callback(ended)
+        except RuntimeError:
+            shared.release()
+            raise _stopping() from None
+        timer = None
+        if deadline is not None:
+            timer = loop.call_later(deadline - time.monotonic(), request.settle, deadline_exceeded())
+        try:
+            return await request.future
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def _run_on_thread(
         self,
@@ -153,7 +195,7 @@ class EngineExecutor:
             call_soon(on_done)
 
         def stopped(_: object = None) -> None:
-            error = ServingError(Code.UNAVAILABLE, "the server is stopping")
+            error = _stopping()
             call_soon(_settle, [(part.settle, error) for part in batch.parts])
             end()
 
@@ -231,6 +273,10 @@ class _Work:
         self, parts: list[Part], parameters: BatchingParameters | None, observe: Callable[[Inputs, float], None]
     ) -> BatchRun:
         return BatchRun(self.signature, self.outputs, parts, self.check, parameters, observe)
+
+
+def _stopping() -> ServingError:
+    return ServingError(Code.UNAVAILABLE, "the server is stopping")
 
 
 def _settle(outcomes: Sequence[tuple[Callable[[Outcome], None], Outcome]]) -> None:

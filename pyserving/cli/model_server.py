@@ -80,6 +80,7 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
         session_options=platform.session_options,
         check_method_names=flags.enable_signature_method_name_check,
+        session_service=flags.enable_session_service,
         op_libraries=tuple(path for path in flags.custom_op_libraries.split(",") if path),
         prefer_tflite=platform.prefer_tflite,
         tflite_options=platform.tflite_options,

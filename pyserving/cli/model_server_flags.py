@@ -59,6 +59,12 @@ class ModelServerFlags:
         without_effect="one event loop reads and writes, so there are no such threads",
     )
     enable_grpc_healthcheck_service: bool = _flag(False, _NETWORK, "Serve grpc.health.v1.Health.")
+    enable_session_service: bool = _flag(
+        False,
+        _NETWORK,
+        "Serve SessionService too. Its clients may run any part of a model's graph, and TensorFlow keeps something for "
+        "each set of names they use: for clients that are trusted. TensorFlow Serving does not have this flag.",
+    )
     enable_serialization_as_tensor_content: bool = _flag(
         False, _NETWORK, "Write the tensors of Predict answers as tensor_content, not as *_val fields."
     )

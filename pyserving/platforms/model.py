@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -70,5 +70,25 @@ class Model(Protocol):
         bytes; the model does not keep or change them. The arrays returned own their memory.
         ``timeout`` is in seconds. ``inline`` promises that the run is short: it is done on the calling
         thread, without a time-out. Raises ServingError.
+        """
+        ...
+
+
+@runtime_checkable
+class GraphModel(Model, Protocol):
+    """A model whose whole graph can be run, not its signatures alone."""
+
+    def run_graph(
+        self,
+        feeds: Mapping[str, Array],
+        fetches: Sequence[str],
+        targets: Sequence[str],
+        *,
+        timeout: float | None = None,
+    ) -> list[Array]:
+        """The tensors ``fetches``, in that order, where those in ``feeds`` have the given values.
+
+        Tensors have the graph's own names, ``operation:index``. Each operation in ``targets`` is run too. ``timeout``
+        is in seconds. Raises ServingError.
         """
         ...

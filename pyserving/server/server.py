@@ -133,6 +133,7 @@ class Server:
             self.catalog.reload,
             as_tensor_content=settings.as_tensor_content,
             check_method_names=settings.check_method_names,
+            session_service=settings.session_service,
             logs=self._request_logs,
         )
         rest = RestApi(

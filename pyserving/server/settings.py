@@ -41,6 +41,8 @@ class Settings:
     """REST answers carry the headers that let web pages of other origins read them."""
     as_tensor_content: bool = False
     """Outputs of gRPC Predict lie in tensor_content, not in the ``*_val`` fields."""
+    session_service: bool = False
+    """Serve SessionService over gRPC: clients may feed, fetch and run any part of a model's graph."""
     check_method_names: bool = False
     """Refuse a signature whose method name says that it was made for another method than the one called."""
     engine_threads: int = 8

@@ -142,6 +142,52 @@ def test_a_request_whose_deadline_has_passed_is_not_run(executor: EngineExecutor
     assert version.model.inline == []
 
 
+async def call(executor: EngineExecutor, version: Version, deadline: float | None = None) -> list[np.ndarray]:
+    model = version.model
+    with version.hold() as handle:
+        return await executor.call(
+            handle, lambda timeout: model.run(version.signature, X, ["y"], timeout=timeout), deadline
+        )
+
+
+def test_a_call_that_is_no_run_of_a_signature(executor: EngineExecutor) -> None:
+    version = Version()
+    (y,) = asyncio.run(call(executor, version))
+    assert y.tolist() == [2.0]
+    version.model.error = invalid_argument("no")
+    with pytest.raises(ServingError, match="no"):
+        asyncio.run(call(executor, version))
+    assert version.model.timeouts == [None, None]
+    version.close()
+    assert version.drained.wait(5)
+
+
+def test_such_a_call_is_answered_at_its_deadline_and_keeps_its_handle(executor: EngineExecutor) -> None:
+    version = Version()
+    version.model.gate.clear()
+
+    async def main() -> None:
+        with pytest.raises(ServingError) as caught:
+            await call(executor, version, time.monotonic() + 0.05)
+        assert caught.value.code is Code.DEADLINE_EXCEEDED
+        version.close()
+        assert not version.drained.is_set(), "the engine still works on it"
+        version.model.gate.set()
+        assert await asyncio.to_thread(version.drained.wait, 5)
+
+    asyncio.run(main())
+
+
+def test_such_a_call_is_refused_once_the_executor_has_stopped() -> None:
+    executor, version = EngineExecutor(1), Version()
+    executor.stop()
+    with pytest.raises(ServingError) as caught:
+        asyncio.run(call(executor, version))
+    assert caught.value.code is Code.UNAVAILABLE
+    version.close()
+    assert version.drained.wait(5)
+
+
 def test_what_waits_for_a_thread_is_not_run_once_nobody_waits_for_it() -> None:
     executor = EngineExecutor(1)
     busy, queued = Version(), Version()

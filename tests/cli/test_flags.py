@@ -159,6 +159,7 @@ OTHER_VALUES = {
     "num_request_iterations_for_warmup": 9,
     "version": True,
     "monitoring_config_file": "/n",
+    "enable_session_service": True,
     "custom_op_libraries": "/a.so,/b.so",
     "remove_unused_fields_from_bundle_metagraph": False,
     "prefer_tflite_model": True,

@@ -80,6 +80,23 @@ class TensorFlowModel:
             copy=self._copies_outputs,
         )
 
+    def run_graph(
+        self,
+        feeds: Mapping[str, Array],
+        fetches: Sequence[str],
+        targets: Sequence[str],
+        *,
+        timeout: float | None = None,
+    ) -> list[Array]:
+        """See ``GraphModel.run_graph``. TensorFlow keeps what it prepares for each new set of names."""
+        session = self._session
+        plan = RunPlan(
+            [session.output(name) for name in feeds],
+            [session.output(name) for name in fetches],
+            [session.operation(name) for name in targets],
+        )
+        return session.run(plan, list(feeds.values()), timeout=timeout, copy=self._copies_outputs)
+
     def close(self) -> None:
         """Gives back the session's memory. No run may be going on."""
         self._session.close()

@@ -18,12 +18,15 @@ _IN_CALLERS_THREAD = -1
 class RunPlan:
     """What to feed and what to fetch, in the form that the C API takes: made once, used by many runs at once."""
 
-    def __init__(self, feeds: Sequence[Output], fetches: Sequence[Output]) -> None:
-        self.num_feeds, self.num_fetches = len(feeds), len(fetches)
+    def __init__(self, feeds: Sequence[Output], fetches: Sequence[Output], targets: Sequence[int] = ()) -> None:
+        """``targets``: operations to run though nothing of them is fetched."""
+        self.num_feeds, self.num_fetches, self.num_targets = len(feeds), len(fetches), len(targets)
         self._feeds = (Output * len(feeds))(*feeds)
         self._fetches = (Output * len(fetches))(*fetches)
         self.feeds = ctypes.addressof(self._feeds)
         self.fetches = ctypes.addressof(self._fetches)
+        self._targets = (ctypes.c_void_p * len(targets))(*targets)
+        self.targets = ctypes.addressof(self._targets)
         self.idle: list[_Arguments] = []
         """Arguments that no run uses now; append and pop are atomic."""
 
@@ -90,10 +93,17 @@ class Session:
         operation_name, _, index = tensor_name.partition(":")
         operation = self._tf.operation_by_name(self._graph, operation_name.encode())
         if not operation or (index and not index.isdecimal()):
-            raise invalid_argument(f"Tensor {tensor_name}, specified in the signature, is not in the graph")
+            raise invalid_argument(f"Tensor {tensor_name} is not in the graph")
         if int(index or 0) >= self._tf.operation_num_outputs(operation):
-            raise invalid_argument(f"Tensor {tensor_name}, specified in the signature, is no output of its operation")
+            raise invalid_argument(f"Tensor {tensor_name} is no output of its operation")
         return Output(operation, int(index or 0))
+
+    def operation(self, name: str) -> int:
+        """The graph's operation of that name. Raises INVALID_ARGUMENT where the graph has none."""
+        operation: int | None = self._tf.operation_by_name(self._graph, name.encode())
+        if not operation:
+            raise invalid_argument(f"Operation {name} is not in the graph")
+        return operation
 
     def run(
         self,
@@ -134,8 +144,8 @@ class Session:
                 plan.fetches,
                 arguments.outputs_address,
                 plan.num_fetches,
-                None,
-                0,
+                plan.targets,
+                plan.num_targets,
                 None,
                 arguments.status.address,
             )
