@@ -448,6 +448,45 @@ def text_ops(folder: Path) -> None:
     save(folder, "1", {"serving_default": signature([("text", [None], tf.string)], split)})
 
 
+@model
+def initialised(folder: Path) -> None:
+    """TF1: a table and a number that an init op fills: version 1 has it as main_op, version 2 as legacy_init_op."""
+    for version, key in (("1", "main_op"), ("2", "legacy_init_op")):
+        with tf.Graph().as_default(), v1.Session() as session:
+            words, ids = tf.constant(["one", "two"]), tf.constant([1, 2], tf.int64)
+            table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(words, ids), default_value=-1)
+            offset = v1.get_variable("offset", initializer=tf.constant(0, tf.int64))
+            word = v1.placeholder(tf.string, [None], name="word")
+            definition = v1.saved_model.build_signature_def(
+                {"word": v1.saved_model.build_tensor_info(word)},
+                {"id": v1.saved_model.build_tensor_info(table.lookup(word) + offset)},
+                "tensorflow/serving/predict",
+            )
+            init = tf.group(v1.tables_initializer(), offset.assign(10))
+            session.run(v1.global_variables_initializer())
+            builder = v1.saved_model.Builder(str(folder / version))
+            builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": definition}, **{key: init})
+            builder.save()
+
+
+@model
+def classify_numbers(folder: Path) -> None:
+    """TF1: signatures for Classify and Regress, of numbers, not of tf.Example; and one of text of any kind."""
+
+    def build(_: Any) -> dict[str, Any]:
+        x = v1.placeholder(F, [None, 2], name="x")
+        text = v1.placeholder(tf.string, [None], name="text")
+        weights = v1.get_variable("weights", initializer=[[1.0, 0.0], [0.0, 2.0]])
+        length = tf.cast(tf.strings.length(text), F)
+        return {
+            "serving_default": ({"inputs": x}, {"scores": tf.matmul(x, weights)}, "classify"),
+            "regress": ({"inputs": x}, {"outputs": tf.reduce_sum(x, axis=1)}, "regress"),
+            "length": ({"inputs": text}, {"outputs": length}, "regress"),
+        }
+
+    save_tf1(folder, "1", {("serve",): build})
+
+
 LARGE_BYTES = 100_000_000
 
 

@@ -240,3 +240,15 @@ def test_priming_changes_nothing(load_own: Load, load: Load) -> None:
     first = model("random", x=np.zeros(8, np.float32))["y"]
     assert first.tolist() == load_own("counter")("random", x=np.zeros(8, np.float32))["y"].tolist()
     assert load("reference_variable")("read")["y"].max() == 0
+
+
+@pytest.mark.parametrize("version", ["1", "2"], ids=["main_op", "legacy_init_op"])
+def test_the_init_op_of_a_tf1_model_is_run(model_dir: ModelDir, version: str) -> None:
+    """Without it the table is empty, and the number is 0 as it was saved."""
+    model = TensorFlowModel(str(model_dir("initialised") / version), SessionOptions())
+    try:
+        signature = model.signatures["serving_default"]
+        (ids,) = model.run(signature, {"word": texts(b"one", b"two", b"three")}, ("id",))
+        assert ids.tolist() == [11, 12, 9]
+    finally:
+        model.close()
