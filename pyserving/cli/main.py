@@ -15,7 +15,7 @@ from pyserving.cli.model_folder import find_models
 from pyserving.core.errors import ServingError
 from pyserving.core.state import State
 from pyserving.platforms.tensorflow.session_config import SessionOptions
-from pyserving.server.logs import log_to_stderr
+from pyserving.server.logs import LogFormat, log_to_stderr
 from pyserving.server.run import run
 from pyserving.server.server import Server
 from pyserving.server.settings import Settings
@@ -66,6 +66,13 @@ def main() -> None:
     show_default=True,
     help="Seconds that requests may take to end at a stop.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice([form.value for form in LogFormat]),
+    default=LogFormat.TEXT.value,
+    show_default=True,
+    help="Lines of the log.",
+)
 def serve(
     path: str | None,
     name: str | None,
@@ -81,13 +88,14 @@ def serve(
     op_libraries: tuple[str, ...],
     batching: str,
     grace: float,
+    log_format: str,
 ) -> None:
     """Serves the models under PATH: one model's folder of versions, or a folder of several models.
 
     Without PATH, MODEL_BASE_PATH and MODEL_NAME say what to serve, as in TensorFlow Serving's image.
     """
     console = Console(stderr=True)
-    log_to_stderr()
+    log_to_stderr(form=LogFormat(log_format))
     try:
         settings = Settings(
             models=_models(path, name, config),

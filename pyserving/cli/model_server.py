@@ -10,7 +10,7 @@ from pyserving.cli.model_server_flags import ModelServerFlags, read_command_line
 from pyserving.cli.platform_config import PLATFORM, PlatformConfig, platform_from_file, platform_from_flags
 from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.protos.messages import MonitoringConfig
-from pyserving.server.logs import log_to_stderr
+from pyserving.server.logs import LogFormat, log_to_stderr
 from pyserving.server.run import run
 from pyserving.server.settings import Settings
 from pyserving.sources.model_config import ModelConfig, read_model_config_file, single_model
@@ -43,10 +43,10 @@ def serve(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         print(f"unknown argument: {word}", file=sys.stderr)
     if line.unknown:
         print(f"{COMMAND} --help lists the flags", file=sys.stderr)
-    log_to_stderr()
-    for text in line.warnings:
-        logger.warning("%s", text)
     try:
+        log_to_stderr(form=_log_format(line.flags))
+        for text in line.warnings:
+            logger.warning("%s", text)
         return run(settings_of(line.flags))
     except ServingError as error:
         print(f"Failed to start server. Error: {error}", file=sys.stderr)
@@ -105,6 +105,13 @@ def _models(flags: ModelServerFlags) -> Sequence[ModelConfig]:
     if not flags.model_base_path:
         raise invalid_argument("Both server_options.model_base_path and server_options.model_config_file are empty!")
     return single_model(flags.model_name, flags.model_base_path)
+
+
+def _log_format(flags: ModelServerFlags) -> LogFormat:
+    try:
+        return LogFormat(flags.log_format)
+    except ValueError:
+        raise invalid_argument(f"--log_format must be text or json, got {flags.log_format}") from None
 
 
 def _platform(flags: ModelServerFlags, models: Sequence[ModelConfig]) -> PlatformConfig:

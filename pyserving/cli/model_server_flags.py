@@ -205,6 +205,9 @@ class ModelServerFlags:
         without_effect="TPUs are not initialised by this server",
     )
 
+    log_format: str = _flag(
+        "text", _OTHER, "Lines of the log: text, or json. TensorFlow Serving does not have this flag."
+    )
     version: bool = _flag(False, _OTHER, "Show the version and exit.")
 
 

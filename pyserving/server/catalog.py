@@ -20,6 +20,7 @@ from pyserving.core.state import ServableState
 from pyserving.protos import messages
 from pyserving.server.loaders import Loaders
 from pyserving.server.settings import Settings
+from pyserving.server.version_log import VersionLog
 from pyserving.sources.file_system import FileSystemSource, MonitoredServable
 from pyserving.sources.model_config import ModelConfig, models_from_config
 from pyserving.sources.text_proto import read_text_proto
@@ -43,7 +44,7 @@ class Catalog:
         self.models: Sequence[ModelConfig] = tuple(settings.models)
         self.labels = VersionLabels()
         self.bus = bus = EventBus()
-        bus.subscribe(_log_event)
+        bus.subscribe(VersionLog())
         self.monitor = ServableStateMonitor(bus)
         limit = settings.model_memory_limit
         self.manager = Manager(
@@ -73,6 +74,7 @@ class Catalog:
         """Looks for versions, and begins to load them. Raises ServingError where the session options are wrong."""
         self._settings.session_options.config_proto()
         self._on_models(self.models)
+        _log_models(self.models, {})
         if not self._settings.wait_for_models:
             self._assign_labels(allow_unavailable=True)
         self._source.start()
@@ -104,6 +106,7 @@ class Catalog:
                 )
             before = {model.name: (model.base_path, model.version_policy) for model in self.models}
             changed = [model for model in models if (model.base_path, model.version_policy) != before.get(model.name)]
+            _log_models(models, {model.name: model for model in self.models})
             mark = self.monitor.mark()
             self.models = tuple(models)
             self._on_models(self.models)
@@ -156,11 +159,13 @@ def _monitored(models: Sequence[ModelConfig]) -> Mapping[str, MonitoredServable]
     return {model.name: MonitoredServable(model.base_path, model.version_policy) for model in models}
 
 
-def _log_event(event: ServableState) -> None:
-    if event.error is not None:
-        logger.error("%s: %s: %s", event.state.name, event.id, event.error)
-    else:
-        logger.info("%s: %s", event.state.name, event.id)
+def _log_models(models: Sequence[ModelConfig], before: Mapping[str, ModelConfig]) -> None:
+    """A line for each model that is new, or whose config is."""
+    for model in models:
+        if model != before.get(model.name):
+            kind = "Changing" if model.name in before else "Adding"
+            fields = {"event": f"{kind.lower()}_model", "model": model.name, "base_path": model.base_path}
+            logger.info("%s model %s: base path %s", kind, model.name, model.base_path, extra={"fields": fields})
 
 
 async def _on_a_thread(call: Callable[[], T]) -> T:

@@ -96,7 +96,9 @@ class FileSystemSource:
         with self._poll_lock:
             for name in self._streams.keys() - servables.keys():
                 stream = self._streams.pop(name)
-                logger.info("No longer watching base path %s of servable %s", stream.servable.base_path, name)
+                base_path = stream.servable.base_path
+                fields = {"event": "removing_model", "model": name, "base_path": base_path}
+                logger.info("No longer watching base path %s of servable %s", base_path, name, extra={"fields": fields})
                 self._call_back(stream, [])
             for name, servable in servables.items():
                 stream = self._streams.setdefault(name, _Stream(name, servable))
@@ -132,11 +134,13 @@ class FileSystemSource:
                 logger.exception("Could not pass on the versions of servable %s", stream.name)
                 return
         stream.offered = versions
+        numbers = [version for version, _ in versions]
         logger.info(
             "Aspired versions of servable %s under base path %s: %s",
             stream.name,
             stream.servable.base_path,
-            ", ".join(str(version) for version, _ in versions) or "none",
+            ", ".join(map(str, numbers)) or "none",
+            extra={"fields": {"event": "aspired_versions_changed", "model": stream.name, "versions": numbers}},
         )
 
 

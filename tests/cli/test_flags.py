@@ -160,6 +160,7 @@ OTHER_VALUES = {
     "version": True,
     "monitoring_config_file": "/n",
     "enable_session_service": True,
+    "log_format": "json",
     "custom_op_libraries": "/a.so,/b.so",
     "remove_unused_fields_from_bundle_metagraph": False,
     "prefer_tflite_model": True,
