@@ -50,7 +50,7 @@ class Warmup:
         """
         path = os.path.join(folder, FILE)
         if not os.path.exists(path):
-            logger.info("%s has no warmup requests: there is no %s", handle.id, path)
+            logger.debug("%s has no warmup requests: there is no %s", handle.id, path)
             return
         start = perf_counter()
         status = "OK"
