@@ -10,6 +10,7 @@ docs/deviations.md lists it, and must fail then.
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -40,12 +41,14 @@ def listed_deviations() -> set[str]:
 
 
 def build_models(golden: Path, folder: Path) -> Path:
-    """Builds the models of the cases once; the folder's name holds what they were built from."""
-    stamp = folder / "models.config"
-    if not stamp.exists():
+    """Builds the models of the cases, unless they are there and no older than what builds them."""
+    builder, stamp = golden / "make_models.py", folder / ".built"
+    if not stamp.exists() or stamp.stat().st_mtime < builder.stat().st_mtime:
         print("== building the models of the recorded cases", flush=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, golden / "make_models.py", folder], check=True, capture_output=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        subprocess.run([sys.executable, builder, folder], check=True, capture_output=True)
+        stamp.touch()
     return folder
 
 

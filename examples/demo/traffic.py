@@ -18,7 +18,7 @@ class Traffic:
         """Which version answered, as gRPC says."""
         self.failures: list[str] = []
         self.first_of: dict[int, float] = {}
-        """When a version answered for the first time, on the clock of time.monotonic."""
+        """When a version answered for the first time, in seconds since the epoch."""
         self._images = images
         self._stopped = threading.Event()
         clients = [("REST", RestClient(rest_port)), ("gRPC", GrpcClient(grpc_port))] * 2
@@ -37,7 +37,7 @@ class Traffic:
             self.answers[protocol] += 1
             if answer.version:
                 self.versions[answer.version] += 1
-                self.first_of.setdefault(answer.version, time.monotonic())
+                self.first_of.setdefault(answer.version, time.time())
 
     def wait_for(self, version: int, timeout: float) -> None:
         """Until that version answers. Raises TimeoutError."""
