@@ -57,7 +57,7 @@ clean:  ## remove .venv and all that was built
 
 # tensorflow-serving-api asks for the package tensorflow, whose files are those of tensorflow-cpu: hence --no-deps.
 .venv/.ready: pyproject.toml | .venv/.pip
-	@echo "== Installing PyServing, TensorFlow for CPUs and the test tools: about 350 MB to download, 1.7 GB on disk, once"
+	@echo "== Installing PyServing, TensorFlow for CPUs and the test tools: about 430 MB to download, 1.9 GB on disk, once"
 	$(BIN)/python -m pip install --editable '.[tensorflow,tflite]' --group test
 	$(BIN)/python -m pip install --no-deps --group no-deps
 	@touch $@
