@@ -155,6 +155,11 @@ def build_shapes(folder: Path) -> None:
     shapes: tuple[tuple[int, ...], ...] = ((), (2,), (2, 3), (1, 2, 3))
     cases = [("serving_default", {"x": floats(*shape) if shape else np.array(1.5, np.float32)}) for shape in shapes]
     convert(folder, "any_rank", {"serving_default": any_rank}, cases)
+    turns = signature(
+        [("n", [None], tf.int32)],
+        lambda n: {"turns": tf.while_loop(lambda i: tf.reduce_any(i < n), lambda i: [i + 1], [tf.zeros_like(n)])[0]},
+    )
+    convert(folder, "loop", {"serving_default": turns}, [("serving_default", {"n": np.array([3], np.int32)})])
     together = signature(
         [("x", [None], F), ("z", [None], F), ("i", [None], tf.int32)],
         lambda x, z, i: {"sum": x + z, "taken": tf.gather(x, i)},

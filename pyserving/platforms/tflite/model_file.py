@@ -61,6 +61,8 @@ class ModelFile:
     """Names of the operations that are none of TensorFlow Lite's own."""
     assigns_variables: bool
     """Whether a run changes what a later run sees."""
+    has_loops: bool
+    """Whether how long a run takes may depend on the values that it is fed."""
     has_variable_tensors: bool
     """Whether there is state that a sequence carries from step to step, such as an LSTM's."""
 
@@ -131,6 +133,7 @@ def _read(litert: LiteRT, content: bytes) -> ModelFile:
             sorted({_text(code.CustomCode()) for code, number in zip(codes, builtin, strict=True) if number == custom})
         ),
         assigns_variables=_assigns_variables(litert.schema, tables, builtin),
+        has_loops=operators.WHILE in builtin or operators.STABLEHLO_WHILE in builtin,
         has_variable_tensors=any(
             table.Tensors(i).IsVariable() for table in tables for i in range(table.TensorsLength())
         ),

@@ -103,13 +103,17 @@ def _bound(file: ModelFile, name: str, signature_def: SignatureDef, facts: Signa
         raise invalid_argument(f"signature {name} gives no value to the model's inputs {names}")
     inputs, outputs = _specs(subgraph, facts.inputs), _specs(subgraph, facts.outputs)
     stateless = not file.assigns_variables
+    steady = not file.has_loops
     signature = Signature(
         name=name,
         inputs=inputs,
         outputs=outputs,
         method_name=signature_def.method_name,
         stateless=stateless,
+        steady=steady,
+        # A loop may turn until all rows are done.
         row_wise=stateless
+        and steady
         and all(spec.shape is not None and spec.shape[:1] == (None,) for spec in inputs.values())
         # An output whose rows may differ in size from run to run may well take it from the largest of the batch.
         and all(

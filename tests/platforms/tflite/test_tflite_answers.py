@@ -163,3 +163,9 @@ def test_what_is_known_of_signatures(load_tflite: LoadTFLite) -> None:
     assert (scale.stateless, scale.row_wise) == (True, False)
     assert scale.inputs["k"].shape == ()
     assert load_tflite("any_rank").signatures["serving_default"].inputs["x"].shape is None
+
+
+def test_a_loop_is_known_to_take_as_long_as_its_values_say(load_tflite: LoadTFLite) -> None:
+    assert load_tflite("linear").signatures["serving_default"].steady
+    looping = load_tflite("loop").signatures["serving_default"]
+    assert (looping.steady, looping.row_wise) == (False, False)
