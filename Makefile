@@ -37,8 +37,8 @@ check: .venv/.check  ## lint, format, types, and which room imports which
 golden: .venv/.ready  ## replay recorded answers of TensorFlow Serving (GOLDEN=folder)
 	$(BIN)/python scripts/golden.py
 
-bench: .venv/.ready  ## measure throughput, start and swaps (needs wrk and h2load); writes benchmarks/results/
-	PYTHONPATH=tests $(BIN)/python -m benchmarks
+bench: .venv/.ready  ## measure throughput and start beside floors (needs wrk and h2load); writes benchmarks/results/
+	$(BIN)/python -m benchmarks
 
 clean:  ## remove .venv and all that was built
 	rm -rf .venv .cache demo-models benchmarks/results build dist *.egg-info
