@@ -35,14 +35,15 @@ class Serving:
         )
 
     def log(self) -> str:
-        self._log.seek(0)
-        return self._log.read().decode()
+        descriptor = self._log.fileno()  # the server writes where its position is, and must not find it moved
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode()
 
     def wait_until_ready(self) -> "Serving":
         end = time.monotonic() + 60
         while self.get("/readyz")[0] != 200:
-            assert self.process.poll() is None, self.log()
-            assert time.monotonic() < end, f"not ready within a minute:\n{self.log()}"
+            if self.process.poll() is not None or time.monotonic() > end:
+                self._kill()  # no one else will: the caller never gets this server
+                raise AssertionError(f"not ready within a minute, or ended:\n{self.log()}")
             time.sleep(0.05)
         return self
 
@@ -84,4 +85,11 @@ class Serving:
     def stop(self) -> int:
         """Sends SIGTERM and returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        try:
+            return self.process.wait(60)
+        finally:
+            self._kill()
+
+    def _kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
