@@ -97,8 +97,6 @@ async def multi_inference(
 ) -> list[Classes | Array]:
     """The result of each task, on the same examples and the same version. All tasks are checked before one runs."""
     _check_tasks(engine, handle.servable, tasks)
-    if not len(examples):
-        raise empty_input()
     results: list[Classes | Array] = []
     for task in tasks:
         if task.method_name == CLASSIFY:
@@ -123,14 +121,10 @@ def serialized_examples(examples: Sequence[bytes], context: bytes = b"") -> Arra
     Raises INVALID_ARGUMENT if there is no example.
     """
     if not examples:
-        raise empty_input()
+        raise invalid_argument("Input is empty.")
     array = np.empty(len(examples), object)
     array[:] = [context + example for example in examples] if context else list(examples)
     return array
-
-
-def empty_input() -> ServingError:
-    return invalid_argument("Input is empty.")
 
 
 def _check_tasks(engine: Engine, model: Model, tasks: Sequence[Task]) -> None:
