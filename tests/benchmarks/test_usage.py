@@ -37,10 +37,13 @@ def test_a_tree_is_counted_whole_and_stopped_whole() -> None:
 
 
 def test_the_rss_of_one_process_is_what_the_kernel_says() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", "print(1, flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
         lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
         said = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) * 1024 / 1e6
-        assert usage.of(process.pid).resident_mb == pytest.approx(said, rel=0.5)
+        assert usage.of(process.pid).resident_mb == pytest.approx(said, rel=0.1)
         process.communicate(b"\n")
 
 
