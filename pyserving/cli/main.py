@@ -14,6 +14,7 @@ from pyserving.cli.example_request import curl_line
 from pyserving.cli.model_folder import find_models
 from pyserving.core.errors import ServingError
 from pyserving.core.state import State
+from pyserving.platforms.registry import find_platforms
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 from pyserving.server.logs import LogFormat, log_to_stderr
 from pyserving.server.run import run
@@ -122,7 +123,7 @@ def _models(path: str | None, name: str | None, config: str | None) -> Sequence[
     if config is not None:
         if path is not None:
             raise click.UsageError("give PATH or --config, not both")
-        return read_model_config_file(os.path.abspath(config)) or ()
+        return read_model_config_file(os.path.abspath(config), platforms=find_platforms()) or ()
     if path is None:
         base_path = os.environ.get("MODEL_BASE_PATH")
         if not name and not base_path:

@@ -9,6 +9,7 @@ import pyserving
 from pyserving.cli.model_server_flags import ModelServerFlags, read_command_line, usage
 from pyserving.cli.platform_config import PLATFORM, PlatformConfig, platform_from_file, platform_from_flags
 from pyserving.core.errors import ServingError, invalid_argument
+from pyserving.platforms.registry import find_platforms
 from pyserving.protos.messages import MonitoringConfig
 from pyserving.server.logs import LogFormat, log_to_stderr
 from pyserving.server.run import run
@@ -98,7 +99,7 @@ def _models(flags: ModelServerFlags) -> Sequence[ModelConfig]:
     if flags.rest_api_port and flags.rest_api_port == flags.port:
         raise invalid_argument("server_options.http_port cannot be same as grpc_port")
     if flags.model_config_file:
-        models = read_model_config_file(flags.model_config_file)
+        models = read_model_config_file(flags.model_config_file, platforms=find_platforms())
         if models is None:
             raise invalid_argument(f"{flags.model_config_file} sets no model_config_list")
         return models

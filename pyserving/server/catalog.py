@@ -17,12 +17,13 @@ from pyserving.core.resources import Resources, ResourceTracker
 from pyserving.core.servable import ServableId, ServableRequest
 from pyserving.core.source import AspiredVersion
 from pyserving.core.state import ServableState
+from pyserving.platforms.registry import find_platforms
 from pyserving.protos import messages
 from pyserving.server.loaders import Loaders
 from pyserving.server.settings import Settings
 from pyserving.server.version_log import VersionLog
 from pyserving.sources.file_system import FileSystemSource, MonitoredServable
-from pyserving.sources.model_config import ModelConfig, models_from_config
+from pyserving.sources.model_config import TENSORFLOW_PLATFORM, ModelConfig, models_from_config
 from pyserving.sources.text_proto import read_text_proto
 from pyserving.sources.version_folders import VersionPath
 
@@ -98,7 +99,7 @@ class Catalog:
         config holds, and the error says which model cannot be found or loaded, or which label points nowhere.
         """
         async with self._reloading:
-            models = models_from_config(config, running=self.models)
+            models = models_from_config(config, running=self.models, platforms=find_platforms())
             if models is None:
                 raise invalid_argument(
                     "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
@@ -146,7 +147,9 @@ class Catalog:
 
     def _on_versions(self, name: str, versions: Sequence[VersionPath]) -> None:
         ids = [(ServableId(name, version), path) for version, path in versions]
-        aspired = [AspiredVersion(servable, self._loaders.loader(servable, path)) for servable, path in ids]
+        # A model that was just taken out of the config has no versions, so what is said of its platform is not used.
+        platform = next((model.platform for model in self.models if model.name == name), TENSORFLOW_PLATFORM)
+        aspired = [AspiredVersion(servable, self._loaders.loader(servable, path, platform)) for servable, path in ids]
         self._aspired[name] = len(aspired)
         self.manager.set_aspired_versions(name, aspired)
 

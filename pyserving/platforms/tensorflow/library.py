@@ -161,6 +161,11 @@ def find_library() -> Path:
     )
 
 
+def is_installed() -> bool:
+    """Whether there is a package of TensorFlow, whole or not. Nothing is opened."""
+    return any(True for _ in _package_folders())
+
+
 def _package_folders() -> Iterator[Path]:
     try:
         spec = importlib.util.find_spec("tensorflow")  # of a top-level package: finds, does not import

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from pyserving.core.errors import invalid_argument
-from pyserving.platforms.dtypes import DTYPE_OF, NUMPY_OF
-from pyserving.platforms.model import Array, Signature, TensorSpec
+from pyserving.platforms.input_check import check_input
+from pyserving.platforms.model import Array, Signature
 from pyserving.platforms.tflite.interpreter import Interpreter
 from pyserving.platforms.tflite.litert import litert
 from pyserving.platforms.tflite.model_file import read_content, read_model_file
@@ -12,8 +11,6 @@ from pyserving.platforms.tflite.options import TFLiteOptions
 from pyserving.platforms.tflite.pool import InterpreterPool
 from pyserving.platforms.tflite.signatures import read_signatures
 from pyserving.protos.messages import SignatureDef
-
-_MAX_DIM = (1 << 31) - 1
 
 
 class TFLiteModel:
@@ -54,7 +51,7 @@ class TFLiteModel:
         bound = self._bound[signature.name]
         arrays = [inputs[name] for name in bound.signature.inputs]
         for spec, array in zip(bound.signature.inputs.values(), arrays, strict=True):
-            _check(spec, array, resizes_batch=bound.resizes_batch)
+            check_input(spec, array, any_batch=bound.resizes_batch)
         shapes = tuple([array.shape for array in arrays])
         interpreter = self._pool.take(bound.subgraph, shapes, timeout=timeout, inline=inline)
         try:
@@ -65,25 +62,3 @@ class TFLiteModel:
     def close(self) -> None:
         """Gives back the interpreters' memory. No run may be going on."""
         self._pool.close()
-
-
-def _check(spec: TensorSpec, array: Array, *, resizes_batch: bool) -> None:
-    """Raises INVALID_ARGUMENT unless the array is what the file says of this input.
-
-    LiteRT itself would take other ranks and sizes, and compute something from them.
-    """
-    if array.dtype != NUMPY_OF[spec.dtype]:
-        given = DTYPE_OF[array.dtype].text if array.dtype in DTYPE_OF else str(array.dtype)
-        raise invalid_argument(f"input {spec.name} must be a {spec.dtype.text} tensor, got {given}")
-    shape = array.shape
-    if any(size > _MAX_DIM for size in shape):
-        raise invalid_argument(f"input {spec.name} has shape {list(shape)}, of which LiteRT has no dimension so large")
-    if spec.shape is None:
-        return
-    fits = len(shape) == len(spec.shape) and all(
-        wanted is None or wanted == size or (resizes_batch and dimension == 0)
-        for dimension, (wanted, size) in enumerate(zip(spec.shape, shape, strict=True))
-    )
-    if not fits:
-        wanted = [-1 if size is None else size for size in spec.shape]
-        raise invalid_argument(f"input {spec.name} must have shape {wanted}, got {list(shape)}")

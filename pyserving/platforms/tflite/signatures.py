@@ -12,12 +12,10 @@ from google.protobuf.message import DecodeError
 
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.platforms.model import Signature, TensorSpec
+from pyserving.platforms.signature_def import DEFAULT_SIGNATURE, PREDICT_METHOD, tensor_info
 from pyserving.platforms.tflite.model_file import ModelFile, SignatureFacts, SubgraphFacts, TensorFacts
 from pyserving.platforms.tflite.tensor_types import dtype_of
-from pyserving.protos.messages import SignatureDef, TensorInfo
-
-_PREDICT = "tensorflow/serving/predict"
-_DEFAULT_SIGNATURE = "serving_default"
+from pyserving.protos.messages import SignatureDef
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +40,7 @@ def read_signatures(file: ModelFile, *, tensor_names: bool) -> dict[str, BoundSi
         return {name: _from_facts(file, name, facts) for name, facts in sorted(file.signatures.items())}
     main = file.subgraphs[0]
     facts = SignatureFacts(0, _by_tensor_name(main, main.inputs), _by_tensor_name(main, main.outputs))
-    return {_DEFAULT_SIGNATURE: _from_facts(file, _DEFAULT_SIGNATURE, facts)}
+    return {DEFAULT_SIGNATURE: _from_facts(file, DEFAULT_SIGNATURE, facts)}
 
 
 def _by_tensor_name(subgraph: SubgraphFacts, indices: Collection[int]) -> dict[str, int]:
@@ -57,10 +55,10 @@ def _by_tensor_name(subgraph: SubgraphFacts, indices: Collection[int]) -> dict[s
 
 def _from_facts(file: ModelFile, name: str, facts: SignatureFacts) -> BoundSignature:
     tensors = file.subgraphs[facts.subgraph].tensors
-    signature_def = SignatureDef(method_name=_PREDICT)
+    signature_def = SignatureDef(method_name=PREDICT_METHOD)
     for infos, indices in ((signature_def.inputs, facts.inputs), (signature_def.outputs, facts.outputs)):
         for alias, index in indices.items():
-            infos[alias].CopyFrom(_tensor_info(tensors[index]))
+            infos[alias].CopyFrom(tensor_info(_spec(alias, tensors[index])))
     return _bound(file, name, signature_def, facts)
 
 
@@ -132,19 +130,8 @@ def _bound(file: ModelFile, name: str, signature_def: SignatureDef, facts: Signa
 
 
 def _specs(subgraph: SubgraphFacts, indices: Mapping[str, int]) -> dict[str, TensorSpec]:
-    specs = {}
-    for alias, index in sorted(indices.items()):
-        tensor = subgraph.tensors[index]
-        specs[alias] = TensorSpec(alias, tensor.name, dtype_of(tensor.type, tensor.name), tensor.shape)
-    return specs
+    return {alias: _spec(alias, subgraph.tensors[index]) for alias, index in sorted(indices.items())}
 
 
-def _tensor_info(tensor: TensorFacts) -> TensorInfo:
-    info = TensorInfo(name=tensor.name, dtype=dtype_of(tensor.type, tensor.name))
-    info.tensor_shape.SetInParent()
-    if tensor.shape is None:
-        info.tensor_shape.unknown_rank = True
-    else:
-        for size in tensor.shape:
-            info.tensor_shape.dim.add(size=-1 if size is None else size)
-    return info
+def _spec(alias: str, tensor: TensorFacts) -> TensorSpec:
+    return TensorSpec(alias, tensor.name, dtype_of(tensor.type, tensor.name), tensor.shape)
