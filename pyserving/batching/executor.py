@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -19,7 +20,9 @@ from pyserving.batching.row_check import RowCheck
 from pyserving.batching.rows import Inputs, Key, count_rows, join_key
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle
-from pyserving.platforms.model import Array, Model, Signature
+from pyserving.platforms.model import Array, Model, Signature, ThreadedModel
+
+logger = logging.getLogger("pyserving.batching")
 
 INLINE_SECONDS = 200e-6
 """A run that takes less than this may hold up the event loop: a hop to a thread and back costs about as much."""
@@ -125,11 +128,15 @@ class EngineExecutor:
         loop = asyncio.get_running_loop()
         work = _Work(state, signature, tuple(outputs))
         rows = count_rows(inputs) if state.joins and not work.check.refused else None
+        limit = None if state.time_limit is None else time.monotonic() + state.time_limit
+        late = deadline_exceeded
+        if limit is not None and (deadline is None or limit < deadline):
+            deadline, late = limit, state.limit_exceeded
         request = Request(loop.create_future(), inputs, rows or 1, deadline)
         queue = None
         if rows is None:
             parts = request.split([request.rows], handle)
-            self._submit(self._threads, work.batch(parts, None, state.observe), lambda: None)
+            self._submit(state.threads or self._threads, work.batch(parts, None, state.observe), lambda: None)
         else:
             key = (id(handle.servable), work.outputs, *join_key(inputs, pad=state.pads))
             queue = state.queues.get(key)
@@ -137,7 +144,7 @@ class EngineExecutor:
                 queue = state.queues[key] = self._new_queue(work, inputs, key)
         timer = None
         if deadline is not None:
-            timer = loop.call_later(deadline - time.monotonic(), request.settle, deadline_exceeded())
+            timer = loop.call_later(deadline - time.monotonic(), lambda: request.settle(late()))
         try:
             if queue is not None:
                 queue.add(request, handle)
@@ -172,12 +179,12 @@ class EngineExecutor:
                     state.observe(inputs, seconds)
                     size.add(count_rows(inputs) or 1, seconds / running)
 
-                self._submit(self._threads, work.batch(parts, None, observe), release)
+                self._submit(state.threads or self._threads, work.batch(parts, None, observe), release)
 
             queue = AutomaticQueue(size, self._num_threads, start_beside)
         return queue
 
-    def _submit(self, threads: ThreadPoolExecutor, batch: BatchRun, on_done: Callable[[], None]) -> None:
+    def _submit(self, threads: Executor, batch: BatchRun, on_done: Callable[[], None]) -> None:
         """Runs a batch on a thread, releases its handles and calls ``on_done`` on the event loop."""
         loop = asyncio.get_running_loop()
 
@@ -215,11 +222,21 @@ class EngineExecutor:
 class _SignatureState:
     """What is learned about a signature, and what waits for it. It must not refer to the signature: see its holder."""
 
-    __slots__ = ("_batch_sizes", "_checks", "_costs", "_label", "joins", "pads", "parameters", "queues")
+    __slots__ = (
+        *("_batch_sizes", "_checks", "_costs", "_label", "_trusted"),
+        *("joins", "pads", "parameters", "queues", "threads", "time_limit"),
+    )
 
     def __init__(self, signature: Signature, handle: ServableHandle, policy: Policy) -> None:
-        self.parameters = policy if isinstance(policy, BatchingParameters) else None
-        self.joins = self.parameters is not None or (policy is Batching.AUTOMATIC and signature.row_wise)
+        model: Model = handle.servable
+        own = model if isinstance(model, ThreadedModel) else None
+        self.threads = None if own is None else own.threads
+        self.time_limit = None if own is None else own.time_limit
+        # Batches by parameters share a number of threads, and a run that waits for another model's could take the last.
+        self.parameters = policy if isinstance(policy, BatchingParameters) and own is None else None
+        self._trusted = own is not None
+        automatic = policy is Batching.AUTOMATIC or self._trusted
+        self.joins = self.parameters is not None or (automatic and signature.row_wise)
         """Whether requests may be joined, until a check refuses it."""
         self.pads = self.parameters is not None and self.parameters.pad_variable_length_inputs
         self.queues: dict[Key, BatchQueue | AutomaticQueue] = {}
@@ -250,8 +267,14 @@ class _SignatureState:
     def check(self, outputs: tuple[str, ...]) -> RowCheck:
         check = self._checks.get(outputs)
         if check is None:
-            check = self._checks[outputs] = RowCheck(self._label)
+            check = self._checks[outputs] = RowCheck(self._label, trusted=self._trusted)
         return check
+
+    def limit_exceeded(self) -> ServingError:
+        logger.warning("A run of %s takes longer than its time limit of %g s", self._label, self.time_limit)
+        return ServingError(
+            Code.DEADLINE_EXCEEDED, f"the model took longer than its time limit of {self.time_limit:g} s"
+        )
 
     def forget_if_idle(self, key: Key, queue: BatchQueue | AutomaticQueue) -> None:
         if queue.idle and self.queues.get(key) is queue:

@@ -14,6 +14,7 @@ from pyserving.cli.example_request import curl_line
 from pyserving.cli.model_folder import find_models
 from pyserving.core.errors import ServingError
 from pyserving.core.state import State
+from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.platforms.registry import find_platforms
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 from pyserving.server.logs import LogFormat, log_to_stderr
@@ -54,6 +55,13 @@ def main() -> None:
     help="A library (.so) with operations that TensorFlow itself does not have; may be given several times.",
 )
 @click.option(
+    "--python-models",
+    type=click.Choice([choice.value for choice in PythonModels]),
+    default=PythonModels.OFF.value,
+    show_default=True,
+    help="Whether code in version folders (model.py) is run; process: always in a process of its own.",
+)
+@click.option(
     "--batching",
     type=click.Choice([choice.value for choice in Batching]),
     default=Batching.OFF.value,
@@ -87,6 +95,7 @@ def serve(
     tags: str,
     threads: int,
     op_libraries: tuple[str, ...],
+    python_models: str,
     batching: str,
     grace: float,
     log_format: str,
@@ -107,6 +116,7 @@ def serve(
             poll_wait=poll,
             model_memory_limit=memory_limit,
             op_libraries=op_libraries,
+            python_options=PythonOptions(PythonModels(python_models)),
             batching=Batching(batching),
             grace_period=grace,
             session_options=SessionOptions(

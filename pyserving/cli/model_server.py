@@ -9,6 +9,7 @@ import pyserving
 from pyserving.cli.model_server_flags import ModelServerFlags, read_command_line, usage
 from pyserving.cli.platform_config import PLATFORM, PlatformConfig, platform_from_file, platform_from_flags
 from pyserving.core.errors import ServingError, invalid_argument
+from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.platforms.registry import find_platforms
 from pyserving.protos.messages import MonitoringConfig
 from pyserving.server.logs import LogFormat, log_to_stderr
@@ -84,6 +85,7 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         session_service=flags.enable_session_service,
         op_libraries=tuple(path for path in flags.custom_op_libraries.split(",") if path),
         prefer_tflite=platform.prefer_tflite,
+        python_options=_python_options(flags),
         tflite_options=platform.tflite_options,
         warmup_iterations=platform.warmup_iterations,
         metrics_path=_metrics_path(flags),
@@ -93,6 +95,13 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         wait_for_models=True,
         resolve_status_labels=False,
     )
+
+
+def _python_options(flags: ModelServerFlags) -> PythonOptions:
+    try:
+        return PythonOptions(PythonModels(flags.python_models))
+    except ValueError:
+        raise invalid_argument(f"--python_models must be off, on or process, not {flags.python_models}") from None
 
 
 def _models(flags: ModelServerFlags) -> Sequence[ModelConfig]:

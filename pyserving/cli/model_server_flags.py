@@ -95,6 +95,12 @@ class ModelServerFlags:
         "File with a PlatformConfigMap (text format), in place of the flags about TensorFlow, TensorFlow Lite, "
         "batching and warmup.",
     )
+    python_models: str = _flag(
+        "off",
+        _MODELS,
+        "Whether code in version folders (model.py) is run: off, on, or process (always in a process of its own). "
+        "TensorFlow Serving does not have this flag.",
+    )
 
     file_system_poll_wait_seconds: int = _flag(
         1, _LOADING, "Seconds between two looks for new versions; 0: one look at the start."

@@ -1,6 +1,7 @@
 """What every platform's servable looks like from above: named signatures over tensors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -42,6 +43,8 @@ class Signature:
     turns of a loop does, or on something outside; then no run may hold up the event loop."""
     row_wise: bool = False
     """As far as the platform can tell, each row of the outputs is computed from that row of the inputs alone."""
+    streams: bool = False
+    """The answer comes in pieces, each with all outputs, by ``StreamingModel.stream``; ``run`` fails."""
 
 
 class Model(Protocol):
@@ -91,4 +94,48 @@ class GraphModel(Model, Protocol):
         Tensors have the graph's own names, ``operation:index``. Each operation in ``targets`` is run too. ``timeout``
         is in seconds. Raises ServingError.
         """
+        ...
+
+
+@runtime_checkable
+class ThreadedModel(Model, Protocol):
+    """A model that brings the threads that its runs are to use, for these may wait for runs of other models.
+
+    Which of its signatures compute row by row is told, not guessed.
+    """
+
+    @property
+    def threads(self) -> Executor: ...
+
+    @property
+    def time_limit(self) -> float | None:
+        """Seconds after which nobody waits for a run any more, nor for the next piece of a stream."""
+        ...
+
+
+class StreamCancelled(Exception):  # noqa: N818 - nothing went wrong
+    """Nobody waits for the rest of a streamed answer."""
+
+
+class Outlet(Protocol):
+    """Where a model puts the pieces of a streamed answer."""
+
+    def put(self, piece: list[Array]) -> None:
+        """Hands over one piece: the outputs asked for, in their order. Waits while the client is behind.
+
+        Raises StreamCancelled.
+        """
+        ...
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """``callback`` is called, on any thread, when nobody waits any more; at once if that is so already."""
+        ...
+
+
+@runtime_checkable
+class StreamingModel(ThreadedModel, Protocol):
+    """A model with signatures that stream."""
+
+    def stream(self, signature: Signature, inputs: Mapping[str, Array], outputs: Sequence[str], outlet: Outlet) -> None:
+        """Puts all pieces into ``outlet`` and returns after the last. Raises ServingError, and StreamCancelled."""
         ...

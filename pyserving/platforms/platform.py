@@ -8,6 +8,8 @@ from typing import Protocol
 
 from pyserving.core.loader import Loader
 from pyserving.core.servable import ServableId
+from pyserving.platforms.python.composition import OpenSession, no_session
+from pyserving.platforms.python.options import PythonOptions
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 from pyserving.platforms.tflite.options import TFLiteOptions
 
@@ -25,6 +27,9 @@ class PlatformContext:
     """How many runs of one model may be asked for at the same time."""
     session_options: SessionOptions = field(default_factory=SessionOptions)
     tflite_options: TFLiteOptions = field(default_factory=TFLiteOptions)
+    python_options: PythonOptions = field(default_factory=PythonOptions)
+    open_session: OpenSession = no_session
+    """How a model asks other models of the server."""
 
 
 class Platform(Protocol):

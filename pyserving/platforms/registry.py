@@ -15,6 +15,7 @@ from pyserving.sources.model_config import TENSORFLOW_PLATFORM
 # In the order in which they are asked. They are found as others' are, but need no installed metadata.
 _BUILT_IN = (
     EntryPoint("tensorflow", "pyserving.platforms.tensorflow.platform:TensorFlowPlatform", ENTRY_POINTS),
+    EntryPoint("python", "pyserving.platforms.python.platform:PythonPlatform", ENTRY_POINTS),
     EntryPoint("tflite", "pyserving.platforms.tflite.platform:TFLitePlatform", ENTRY_POINTS),
 )
 

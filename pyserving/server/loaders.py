@@ -5,6 +5,7 @@ from pyserving.core.loader import Loader
 from pyserving.core.servable import ServableId
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.platform import PlatformContext
+from pyserving.platforms.python.composition import OpenSession
 from pyserving.platforms.registry import Platforms
 from pyserving.server.measured_loader import MeasuredLoader
 from pyserving.server.settings import Settings
@@ -14,7 +15,14 @@ from pyserving.server.warmup import WarmedLoader, Warmup
 class Loaders:
     """Makes loaders: the platform's own, and around it what the settings ask for."""
 
-    def __init__(self, settings: Settings, policies: BatchingPolicies, metrics: ServingMetrics, warmup: Warmup) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        policies: BatchingPolicies,
+        metrics: ServingMetrics,
+        warmup: Warmup,
+        open_session: OpenSession,
+    ) -> None:
         self._settings = settings
         self._policies = policies
         self._metrics = metrics
@@ -24,6 +32,8 @@ class Loaders:
             parallel_runs=settings.engine_threads,
             session_options=settings.session_options,
             tflite_options=settings.tflite_options,
+            python_options=settings.python_options,
+            open_session=open_session,
         )
         self._platforms = Platforms(context, prefer="tflite" if settings.prefer_tflite else "")
 

@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 
+from pyserving.api.composition import Composition
 from pyserving.api.exchange import StreamHandler
 from pyserving.api.health import Health
 from pyserving.api.health_rpc import HealthRpc
@@ -54,8 +55,10 @@ class Server:
             self._metrics,
             iterations=settings.warmup_iterations,
         )
-        loaders = Loaders(settings, policies, self._metrics, self._warmup)
+        composition = Composition(self._executor, self._metrics, lambda: self._models)
+        loaders = Loaders(settings, policies, self._metrics, self._warmup, composition.open_session)
         self.catalog = Catalog(settings, loaders, self._log_requests)
+        self._models = Models(self.catalog.manager, self.catalog.labels)
         self.health = Health(self.catalog.manager, lambda: [model.name for model in self.catalog.models])
         self._loop = asyncio.get_running_loop()
         self.catalog.bus.subscribe(self._tell_health)
@@ -123,7 +126,7 @@ class Server:
 
     async def _open_ports(self, grpc_tls: ssl.SSLContext | None, rest_tls: ssl.SSLContext | None) -> None:
         settings = self._settings
-        models = Models(self.catalog.manager, self.catalog.labels)
+        models = self._models
         status = StatusApi(self.catalog.monitor, models, resolve_labels=settings.resolve_status_labels)
         rpc = RpcApi(
             models,

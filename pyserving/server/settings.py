@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pyserving.batching.parameters import Batching, Policy
+from pyserving.platforms.python.options import PythonOptions
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 from pyserving.platforms.tflite.options import TFLiteOptions
 from pyserving.sources.model_config import ModelConfig
@@ -67,6 +68,7 @@ class Settings:
     prefer_tflite: bool = False
     """Of a version folder with both, serve ``model.tflite``; one that has nothing else is served in any case."""
     tflite_options: TFLiteOptions = field(default_factory=TFLiteOptions)
+    python_options: PythonOptions = field(default_factory=PythonOptions)
     warmup_iterations: int = 1
     """How often each of a version's recorded requests is replayed before it is available; 0: there is no warmup."""
 

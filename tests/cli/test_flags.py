@@ -162,6 +162,7 @@ OTHER_VALUES = {
     "enable_session_service": True,
     "log_format": "json",
     "custom_op_libraries": "/a.so,/b.so",
+    "python_models": "process",
     "remove_unused_fields_from_bundle_metagraph": False,
     "prefer_tflite_model": True,
     "num_tflite_pools": 1000,

@@ -1,0 +1,124 @@
+"""Models that ask other models: their requests take the way of clients' requests, but for the wire."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+
+from pyserving.api.models import Models, ModelSpec
+from pyserving.api.predict import Engine, check_input_names, find_signature, predict
+from pyserving.batching.executor import EngineExecutor
+from pyserving.core.errors import Code, ServingError, invalid_argument
+from pyserving.core.handle import ServableHandle
+from pyserving.core.servable import ServableId
+from pyserving.monitoring.serving_metrics import ServingMetrics
+from pyserving.platforms.model import Array
+from pyserving.platforms.python.composition import Session, Target
+from pyserving.platforms.python.values import as_array
+
+logger = logging.getLogger("pyserving.api")
+
+
+class Composition:
+    """Opens sessions; to be made on the event loop that answers requests."""
+
+    def __init__(self, executor: EngineExecutor, metrics: ServingMetrics, models: Callable[[], Models]) -> None:
+        """``models`` is called once there are models."""
+        self.engine = Engine(executor, metrics, "Predict")
+        self.models = models
+        self.loop = asyncio.get_running_loop()
+        self.edges = CallGraph()
+
+    def open_session(self, servable: ServableId) -> Session:
+        """A ``platforms.python.composition.OpenSession``."""
+        return _Session(self, servable)
+
+
+class CallGraph:
+    """Which models asked which others. Two that ask each other could wait for each other without end."""
+
+    def __init__(self) -> None:
+        self._asked: dict[str, set[str]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, asking: str, asked: str) -> None:
+        """Raises FAILED_PRECONDITION if ``asked`` asks, by itself or through others, for ``asking``."""
+        if asked in self._asked.get(asking, ()):
+            return
+        with self._lock:
+            if way := self._way(asked, asking):
+                circle = " asks ".join([asking, *way])
+                raise ServingError(Code.FAILED_PRECONDITION, f"models ask each other in a circle: {circle}")
+            self._asked.setdefault(asking, set()).add(asked)
+
+    def _way(self, start: str, end: str, seen: frozenset[str] = frozenset()) -> list[str]:
+        if start == end:
+            return [start]
+        for following in self._asked.get(start, ()):
+            if following not in seen and (way := self._way(following, end, seen | {start})):
+                return [start, *way]
+        return []
+
+
+class _Session:
+    """A ``Session``. The handles belong to the event loop's thread until it is closed."""
+
+    def __init__(self, composition: Composition, servable: ServableId) -> None:
+        self._composition = composition
+        self._servable = servable
+        self._handles: dict[Target, ServableHandle] = {}
+        self._closed = False
+
+    def call(
+        self, target: Target, signature: str, inputs: Mapping[str, Array], deadline: float | None
+    ) -> "Future[dict[str, Array]]":
+        work = self._call(target, signature, inputs, deadline)
+        return asyncio.run_coroutine_threadsafe(work, self._composition.loop)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._handles:
+            self._composition.loop.call_soon_threadsafe(self._release)
+
+    def _release(self) -> None:
+        for handle in self._handles.values():
+            handle.release()
+        self._handles.clear()
+
+    async def _call(
+        self, target: Target, signature_name: str, inputs: Mapping[str, Array], deadline: float | None
+    ) -> dict[str, Array]:
+        asked = f"model {target.name}, asked by {self._servable.name}"
+        try:
+            self._composition.edges.add(self._servable.name, target.name)
+            handle = self._handle(target)
+            signature = find_signature(handle.servable, signature_name)
+            check_input_names(signature, inputs)
+            arrays = {}
+            for name, spec in signature.inputs.items():
+                if name in inputs:
+                    try:
+                        arrays[name] = as_array(inputs[name], spec.dtype)
+                    except ValueError as error:
+                        raise invalid_argument(f"input {name}: {error}") from None
+            with handle.share() as held:
+                outputs = tuple(signature.outputs)
+                return await predict(self._composition.engine, held, signature, arrays, outputs, deadline)
+        except ServingError as error:
+            # Not found is what the client asked for, and that was found.
+            code = Code.FAILED_PRECONDITION if error.code is Code.NOT_FOUND else error.code
+            raise ServingError(code, f"{asked}: {error.message}") from None
+        except Exception as error:
+            logger.error("A call of %s failed", asked, exc_info=error)
+            raise ServingError(Code.INTERNAL, f"{asked}: internal error") from None
+        finally:
+            if self._closed:
+                self._release()
+
+    def _handle(self, target: Target) -> ServableHandle:
+        handle = self._handles.get(target)
+        if handle is None:
+            spec = ModelSpec(target.name, target.version, target.label)
+            handle = self._handles[target] = self._composition.models().acquire(spec)
+        return handle

@@ -1,0 +1,1 @@
+"""Servables that are Python code: a class in ``model.py``."""
