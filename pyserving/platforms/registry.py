@@ -17,6 +17,7 @@ _BUILT_IN = (
     EntryPoint("tensorflow", "pyserving.platforms.tensorflow.platform:TensorFlowPlatform", ENTRY_POINTS),
     EntryPoint("python", "pyserving.platforms.python.platform:PythonPlatform", ENTRY_POINTS),
     EntryPoint("tflite", "pyserving.platforms.tflite.platform:TFLitePlatform", ENTRY_POINTS),
+    EntryPoint("onnx", "pyserving.platforms.onnx.platform:OnnxPlatform", ENTRY_POINTS),
 )
 
 logger = logging.getLogger("pyserving.platforms")

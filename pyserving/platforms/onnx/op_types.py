@@ -1,0 +1,87 @@
+"""Which operations an ONNX file has, for ONNX Runtime does not tell.
+
+The file is a protocol message. Only the fields on the way to the operations are read, all others are stepped over:
+weights may be much larger than what is wanted of the file. Field numbers are those of onnx.proto.
+"""
+
+from collections.abc import Iterator
+
+from pyserving.core.errors import ServingError, invalid_argument
+from pyserving.sources.os_errors import serving_error
+
+# Message: its fields that lead on, by number.
+_WAYS = {
+    "ModelProto": {7: "GraphProto", 25: "FunctionProto"},
+    "GraphProto": {1: "NodeProto"},
+    "FunctionProto": {7: "NodeProto"},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {6: "GraphProto", 11: "GraphProto"},
+}
+_OP_TYPE = 4
+
+
+def read_op_types(path: str) -> set[str]:
+    """The types of all operations, such as ``Conv``, those inside of loops, branches and functions included.
+
+    Raises NOT_FOUND and what else the system says; INVALID_ARGUMENT for a file that is no such message.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise serving_error(path, error) from None
+    found: set[str] = set()
+    waiting = [(memoryview(content), "ModelProto")]
+    try:
+        while waiting:
+            data, message = waiting.pop()
+            ways = _WAYS[message]
+            for number, value in _fields(data):
+                if number in ways:
+                    waiting.append((value, ways[number]))
+                elif message == "NodeProto" and number == _OP_TYPE:
+                    found.add(str(value, "utf-8"))
+    except (IndexError, UnicodeDecodeError):
+        raise _damaged(path) from None
+    return found
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Numbers and contents of the fields that have a length. Raises IndexError where the data end within a field."""
+    position = 0
+    while position < len(data):
+        key, position = _varint(data, position)
+        match key & 7:
+            case 0:
+                _, position = _varint(data, position)
+            case 1:
+                position += 8
+            case 2:
+                length, position = _varint(data, position)
+                if position + length > len(data):
+                    raise IndexError
+                yield key >> 3, data[position : position + length]
+                position += length
+            case 5:
+                position += 4
+            case _:
+                raise IndexError
+    if position > len(data):
+        raise IndexError
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise IndexError
+
+
+def _damaged(path: str) -> ServingError:
+    return invalid_argument(f"{path} is no ONNX model, or not a whole one")
