@@ -39,6 +39,21 @@ class HttpResponse:
         self.headers = headers
 
 
+class StreamedResponse(HttpResponse):
+    """An answer whose body comes piece by piece. The transport closes ``pieces`` if the client goes away."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(
+        self,
+        pieces: AsyncGenerator[bytes, None],
+        content_type: str,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(200, b"", content_type, headers)
+        self.pieces = pieces
+
+
 HttpHandler = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
 """Answers every request, errors included. An exception that escapes is a bug: the transport answers 500."""
 

@@ -46,6 +46,16 @@ def find_signature(model: Model, name: str) -> Signature:
         ) from None
 
 
+def find_rest_signature(model: Model, name: str) -> Signature:
+    """As ``find_signature``, with the code and the text that REST has for it."""
+    signature = model.signatures.get(name or DEFAULT_SIGNATURE)
+    if signature is None:
+        raise invalid_argument(f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def')
+    if not signature.inputs:
+        raise invalid_argument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
+    return signature
+
+
 def check_predict_method_name(engine: Engine, signature: Signature) -> None:
     """Raises INTERNAL, as the real server does, for a signature of none of the three methods, if that is checked."""
     if engine.check_method_names and signature.method_name not in METHOD_NAMES:

@@ -4,7 +4,8 @@ Whoever holds the version has seen to it that it is the one the request means: i
 name of the signature alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 from pyserving.api.inference import Classes, Task, classify, multi_inference, regress, serialized_examples
 from pyserving.api.models import DEFAULT_SIGNATURE
@@ -16,8 +17,9 @@ from pyserving.api.predict import (
     predict,
     select_outputs,
 )
+from pyserving.api.streaming import predict_streamed
 from pyserving.batching.executor import EngineExecutor
-from pyserving.core.errors import invalid_argument
+from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.handle import ServableHandle
 from pyserving.core.servable import ServableId
 from pyserving.monitoring.serving_metrics import ServingMetrics
@@ -51,6 +53,7 @@ class PredictionMethods:
             return Engine(executor, metrics, api, check_method_names=check_method_names)
 
         self._predict_engine = engine("Predict")
+        self._predict_streamed_engine = engine("PredictStreamed")
         self._classify_engine = engine("Classify")
         self._regress_engine = engine("Regress")
         self._multi_inference_engine = engine("MultiInference")
@@ -69,6 +72,24 @@ class PredictionMethods:
         return outputs_field(results, as_tensor_content=self._as_tensor_content) + self._spec_field(
             handle.id, signature.name
         )
+
+    async def predict_streamed(
+        self, handle: ServableHandle, request: messages.PredictRequest, deadline: float | None
+    ) -> AsyncGenerator[bytes, None]:
+        """Serialized PredictResponses, one for each piece of the answer."""
+        options = request.predict_streamed_options
+        if options.request_state or options.split_dimensions or options.return_single_response:
+            raise ServingError(Code.UNIMPLEMENTED, "predict_streamed_options are not supported")
+        signature = find_signature(handle.servable, request.model_spec.signature_name)
+        check_predict_method_name(self._predict_streamed_engine, signature)
+        check_input_names(signature, request.inputs)
+        inputs = {name: read_tensor(request.inputs[name], name) for name in signature.inputs if name in request.inputs}
+        outputs = select_outputs(signature, request.output_filter)
+        spec = self._spec_field(handle.id, signature.name)
+        pieces = predict_streamed(self._predict_streamed_engine, handle, signature, inputs, outputs, deadline)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield outputs_field(piece, as_tensor_content=self._as_tensor_content) + spec
 
     async def classify(
         self, handle: ServableHandle, request: messages.ClassificationRequest, deadline: float | None

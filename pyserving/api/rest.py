@@ -14,10 +14,11 @@ from google.protobuf.json_format import MessageToDict
 from pyserving.api.exchange import HttpRequest, HttpResponse
 from pyserving.api.health import Health
 from pyserving.api.inference import classify, regress, serialized_examples
-from pyserving.api.models import DEFAULT_SIGNATURE, Models, ModelSpec
-from pyserving.api.predict import Engine, check_predict_method_name, predict
+from pyserving.api.models import Models, ModelSpec
+from pyserving.api.predict import Engine, check_predict_method_name, find_rest_signature, predict
 from pyserving.api.request_log import LogType, ModelLog
 from pyserving.api.rest_messages import classify_messages, predict_messages, regress_messages
+from pyserving.api.rest_streaming import RestStreaming, framing_of
 from pyserving.api.status import StatusApi
 from pyserving.api.status_name import status_name
 from pyserving.batching.executor import EngineExecutor
@@ -25,7 +26,6 @@ from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.state import ServableState
 from pyserving.monitoring.exposition import CONTENT_TYPE, write_page
 from pyserving.monitoring.serving_metrics import FULL, ServingMetrics
-from pyserving.platforms.model import Model, Signature
 from pyserving.wire.json_examples import parse_examples
 from pyserving.wire.json_request import parse_predict
 from pyserving.wire.json_writer import write_classes, write_error, write_predict, write_values
@@ -107,17 +107,18 @@ class RestApi:
         def engine(api: str) -> Engine:
             return Engine(executor, metrics, api, check_method_names=check_method_names)
 
+        self._headers = _CORS_HEADERS if cors else ()
         self._models = models
         self._status = status
         self._metrics = metrics
         self._predict_engine = engine("Predict")
         self._classify_engine = engine("Classify")
         self._regress_engine = engine("Regress")
+        self._streaming = RestStreaming(models, engine("PredictStreamed"), metrics, timeout, self._headers)
         self._answers = {action: metrics.answers(action, "REST") for action in ("predict", "classify", "regress")}
         self._other_answers = metrics.answers("", "REST")
         self._timeout = timeout
         self._logs = logs
-        self._headers = _CORS_HEADERS if cors else ()
         self._routes: dict[tuple[str, str], Route] = {}
         self._pages: dict[tuple[str, str], Callable[[], HttpResponse]] = {}
         """What is served besides models: by method and path."""
@@ -140,6 +141,10 @@ class RestApi:
                 if page := self._pages.get((request.method, request.target.partition("?")[0])):
                     return page()
                 route = self._route(request)
+            if (accept := request.headers.get("accept")) and route.action == "predict":
+                framing = framing_of(accept)
+                if framing is not None:
+                    return await self._streaming.answer(route.spec, request.body, framing)
             body = await self._answer(route, request, start + self._timeout)
         except BaseException as error:
             if request.target[:4].lower() == "/v1/":
@@ -178,7 +183,7 @@ class RestApi:
     async def _predict(self, spec: ModelSpec, body: bytes, deadline: float) -> bytes:
         parsed = parse_predict(body)
         with self._models.acquire(spec) as handle:
-            signature = _find_signature(handle.servable, parsed.signature_name)
+            signature = find_rest_signature(handle.servable, parsed.signature_name)
             inputs, row = parsed.tensors(signature.inputs)
             check_predict_method_name(self._predict_engine, signature)
             results = await predict(self._predict_engine, handle, signature, inputs, tuple(signature.outputs), deadline)
@@ -317,13 +322,3 @@ def _unquote(text: str) -> str:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
         raise invalid_argument(f"{text} in the path is not percent-encoded UTF-8") from None
-
-
-def _find_signature(model: Model, name: str) -> Signature:
-    """As api.predict.find_signature, with the code and the text that REST has for it."""
-    signature = model.signatures.get(name or DEFAULT_SIGNATURE)
-    if signature is None:
-        raise invalid_argument(f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def')
-    if not signature.inputs:
-        raise invalid_argument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
-    return signature

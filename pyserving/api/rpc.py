@@ -1,12 +1,13 @@
 """The gRPC interface: PredictionService and ModelService, methods from serialized message to serialized message."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from time import perf_counter
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from pyserving.api.exchange import RpcContext, RpcHandler
+from pyserving.api.exchange import RpcContext, RpcHandler, StreamHandler, only_message
 from pyserving.api.models import Models, ModelSpec
 from pyserving.api.prediction_methods import PredictionMethods
 from pyserving.api.request_log import LogType, ModelLog
@@ -68,6 +69,7 @@ class RpcApi:
             executor, metrics, as_tensor_content=as_tensor_content, check_method_names=check_method_names
         )
         self._metrics = metrics
+        self._streamed = metrics.answers("PredictStreamed", "GRPC")
         self._logs = logs
 
     def methods(self) -> Mapping[str, RpcHandler]:
@@ -88,6 +90,26 @@ class RpcApi:
                 "SessionRun", messages.SessionRunRequest, self._session_run
             )
         return methods
+
+    def streaming(self) -> Mapping[str, StreamHandler]:
+        """The methods that answer with a stream, by full name."""
+        return {_PREDICTION + "PredictStreamed": self._predict_streamed}
+
+    async def _predict_streamed(self, given: AsyncIterator[bytes], context: RpcContext) -> AsyncGenerator[bytes, None]:
+        start = perf_counter()
+        request = _parse(messages.PredictRequest, await only_message(given))
+        name = request.model_spec.name
+        try:
+            with self._models.acquire(_model_spec(request)) as handle:
+                async with aclosing(self._prediction.predict_streamed(handle, request, context.deadline)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._metrics.request_failed(name, status_name(error))
+            raise
+        self._streamed[name].append(perf_counter() - start)
 
     def _recorded(
         self, api: str, kind: type[M], answer: Callable[[M, bytes, RpcContext], Awaitable[bytes]]

@@ -152,7 +152,7 @@ class Server:
             logs=self._request_logs,
         )
         methods = dict(rpc.methods())
-        streaming: dict[str, StreamHandler] = {}
+        streaming: dict[str, StreamHandler] = dict(rpc.streaming())
         if settings.grpc_health:
             health = HealthRpc(self.health)
             methods |= health.methods()

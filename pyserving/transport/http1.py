@@ -17,9 +17,10 @@ from typing import Final, NoReturn, cast
 
 import httptools
 
-from pyserving.api.exchange import HttpHandler, HttpRequest, HttpResponse
+from pyserving.api.exchange import HttpHandler, HttpRequest, HttpResponse, StreamedResponse
 from pyserving.transport.body import Body, BodyTooLarge, GzipBody, PlainBody
 from pyserving.transport.eager import EagerTask
+from pyserving.transport.http1_stream import CHUNKED, ResponseStream
 from pyserving.transport.limits import HttpLimits
 from pyserving.transport.listener import Connection, Connections
 from pyserving.transport.response_head import NO_CONTENT, ResponseHeads
@@ -46,7 +47,10 @@ class Http1Server:
 class _Exchange:
     """One request of a connection, from its last byte to its answer."""
 
-    __slots__ = ("connection", "head_only", "http10", "keep_alive", "queued", "request", "response", "size", "task")
+    __slots__ = (
+        *("connection", "head_only", "http10", "keep_alive"),
+        *("queued", "request", "response", "size", "stream", "task"),
+    )
 
     def __init__(
         self, connection: "Http1Connection", request: HttpRequest | None, keep_alive: bool, http10: bool
@@ -59,6 +63,7 @@ class _Exchange:
         self.size = 0
         self.queued = False
         self.response: HttpResponse | None = None
+        self.stream: ResponseStream | None = None
         self.task: EagerTask[HttpResponse] | None = None
 
     def start(self) -> None:
@@ -70,7 +75,12 @@ class _Exchange:
 
     def _on_done(self, response: HttpResponse | None, error: BaseException | None) -> None:
         self.task = None
-        self.response = response if response is not None else self.connection.on_handler_error(error)
+        if response is None:
+            self.response = self.connection.on_handler_error(error)
+        elif isinstance(response, StreamedResponse):
+            self.connection.prepare_stream(self, response)
+        else:
+            self.response = response
         if self.queued:
             self.connection.pump()
 
@@ -193,6 +203,8 @@ class Http1Connection(Connection):
 
     def resume_writing(self) -> None:
         self._write_paused = False
+        if self._exchanges and self._exchanges[0].stream is not None:
+            self._exchanges[0].stream.resume()
         self.pump()
 
     # What the listener calls.
@@ -369,6 +381,8 @@ class Http1Connection(Connection):
                 self._answer(exchange, exchange.response)
             else:
                 self._queue(exchange, len(body))
+                if exchange.stream is not None:
+                    self.pump()
         else:
             self._unstarted.append(exchange)
             self._queue(exchange, len(body))
@@ -443,6 +457,8 @@ class Http1Connection(Connection):
                 exchanges.popleft()
                 self._held -= first.size
                 self._answer(first, first.response)
+            elif first.stream is not None and not first.stream.started:
+                first.stream.start()
             elif unstarted and len(exchanges) - len(unstarted) < self._limits.max_pipelined:
                 unstarted.popleft().start()
             else:
@@ -473,6 +489,36 @@ class Http1Connection(Connection):
             self._transport.write(body)
         if not keep_alive:
             self._close(linger=self._refusal is not None or bool(self._rest))
+
+    # From pieces to bytes: StreamOwner.
+
+    def prepare_stream(self, exchange: _Exchange, response: StreamedResponse) -> None:
+        """The body of this exchange's answer comes piece by piece, once it is its turn."""
+        chunked = not exchange.http10
+        exchange.keep_alive &= chunked and not self._draining
+        lines = (CHUNKED if chunked else b"") + (b"" if exchange.keep_alive else _CLOSE)
+        head = self._server.heads.head(response.status, response.content_type, None, response.headers, lines)
+        exchange.stream = ResponseStream(self, response.pieces, head, chunked=chunked)
+        if self._gone:
+            exchange.stream.cancel()
+
+    @property
+    def write_paused(self) -> bool:
+        return self._write_paused
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def stream_ended(self, error: BaseException | None) -> None:
+        if self._gone:
+            return
+        exchange = self._exchanges.popleft()
+        self._held -= exchange.size
+        if error is not None:
+            logger.error("A streamed answer broke off", exc_info=error)
+        if error is not None or not exchange.keep_alive or self._draining:
+            self._close(linger=bool(self._rest))
+        self.pump()
 
     def on_handler_error(self, error: BaseException | None) -> HttpResponse:
         """What to answer for an exception that escaped: a bug, unless the client is gone and we cancelled."""
@@ -587,6 +633,8 @@ class Http1Connection(Connection):
         for exchange in self._exchanges:
             if exchange.task is not None:
                 exchange.task.cancel()
+            if exchange.stream is not None:
+                exchange.stream.cancel()
         self._exchanges.clear()
 
 

@@ -26,11 +26,12 @@ class ResponseHeads:
         self,
         status: int,
         content_type: str,
-        length: int,
+        length: int | None,
         headers: Sequence[tuple[str, str]],
         connection: bytes,
     ) -> bytes:
-        """All up to and with the empty line. ``connection`` is a whole header line or nothing.
+        """All up to and with the empty line. ``length``: None where that is not to be told. ``connection`` is whole
+        header lines or nothing.
 
         Raises ValueError for a header that is no header (line breaks, characters beyond Latin-1).
         """
@@ -44,7 +45,7 @@ class ResponseHeads:
         extra = connection
         for name, value in headers:
             extra += _field(name, value)
-        if status == NO_CONTENT:
+        if status == NO_CONTENT or length is None:
             return b"%b%b\r\n" % (block, extra)
         return b"%b%bContent-Length: %d\r\n\r\n" % (block, extra, length)
 

@@ -42,7 +42,7 @@ class RunningServer:
             "poll_wait": 0.02,
         } | settings
         self.server: Server = self.on_loop(self._start(Settings(models=models, **options)))
-        self._channel = grpc.insecure_channel(self.server.grpc_addresses[0])
+        self.channel = grpc.insecure_channel(self.server.grpc_addresses[0])
 
     async def _start(self, settings: Settings) -> Server:
         server = Server(settings)
@@ -79,7 +79,7 @@ class RunningServer:
             raise AssertionError(f"{path}: {error.code} {error.read().decode()}") from None
 
     def call(self, method: str, request: Message, kind: type[Message]) -> Any:
-        return self._channel.unary_unary(
+        return self.channel.unary_unary(
             method,
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=kind.FromString,
@@ -96,7 +96,7 @@ class RunningServer:
         """May be called twice."""
         if self._loop.is_closed():
             return
-        self._channel.close()
+        self.channel.close()
         self.on_loop(self.server.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(60)

@@ -1,5 +1,6 @@
 """Models that are Python code, in a whole server, asked over REST and gRPC."""
 
+import json
 import textwrap
 import time
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import requests
 from running_server import PREDICTION, RunningServer, predict_request, tensor
 
 from pyserving.core.state import State
@@ -103,4 +105,116 @@ def test_composition(tmp_path: Path, start: Start, model_dir: Callable[[str], Pa
     server.settled("half_plus_two")
     server.settled("pipeline")
     assert server.post("pipeline:predict", {"instances": ["1.0", "5"]}) == {"predictions": [2.5, 4.5]}
+    wait_until(lambda: not any(server.server.catalog.manager.handles_out().values()))
+
+
+COUNT = """
+    import asyncio
+    import numpy as np
+    from pyserving import Model, Tensor, signature
+
+    class Count(Model):
+        def load(self, folder):
+            self.folder = folder
+
+        def predict(self, to: Tensor[np.int64]) -> {"number": Tensor[np.int64]}:
+            try:
+                for number in range(int(to)):
+                    if number == 1000:
+                        raise RuntimeError("too far")
+                    yield {"number": number}
+            finally:
+                (self.folder / "closed").touch()
+
+        @signature
+        async def forever(self, start: Tensor[np.int64]) -> {"number": Tensor[np.int64]}:
+            try:
+                yield {"number": start}
+                await asyncio.Event().wait()
+            finally:
+                (self.folder / "closed").touch()
+    """
+
+
+def streamed(server: RunningServer, request: messages.PredictRequest) -> grpc.UnaryStreamMultiCallable:
+    return server.channel.unary_stream(
+        PREDICTION + "PredictStreamed",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=messages.PredictResponse.FromString,
+    )(request, timeout=60)
+
+
+def number(value: int) -> messages.TensorProto:
+    return tensor(value, dtype="DT_INT64", shape=[])
+
+
+def test_streams_over_grpc(tmp_path: Path, start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    server = start([write_model(tmp_path, "count", COUNT)], python_options=ON)
+    server.settled("count")
+    answers = list(streamed(server, predict_request("count", "", to=number(300))))
+    assert [answer.outputs["number"].int64_val[0] for answer in answers] == list(range(300))
+    assert answers[0].model_spec.version.value == 1
+
+    answers = streamed(server, predict_request("count", "", to=number(5000)))
+    with pytest.raises(grpc.RpcError) as raised:
+        list(answers)
+    assert (raised.value.code(), raised.value.details()) == (
+        grpc.StatusCode.INTERNAL,
+        "model code raised RuntimeError",
+    )
+
+
+@pytest.mark.parametrize(("signature", "name", "value"), [("", "to", 10**9), ("forever", "start", 0)])
+def test_a_cancelled_stream_stops_the_generator(
+    tmp_path: Path, start: Start, signature: str, name: str, value: int
+) -> None:
+    server = start([write_model(tmp_path, "count", COUNT.replace("number == 1000", "False"))], python_options=ON)
+    server.settled("count")
+    answers = streamed(server, predict_request("count", signature, **{name: number(value)}))
+    assert next(answers).outputs["number"].int64_val[0] == 0
+    answers.cancel()
+    wait_until((tmp_path / "count" / "1" / "closed").exists)
+    wait_until(lambda: not any(server.server.catalog.manager.handles_out().values()))
+
+
+def ask_stream(server: RunningServer, path: str, body: object, accept: str) -> requests.Response:
+    url = f"http://{server.server.rest_address}/v1/models/{path}:predict"
+    return requests.post(url, json=body, headers={"Accept": accept}, stream=True, timeout=60)
+
+
+def test_streams_over_rest(tmp_path: Path, start: Start) -> None:
+    server = start([write_model(tmp_path, "count", COUNT), write_model(tmp_path, "scale", SCALE)], python_options=ON)
+    server.settled("count")
+    server.settled("scale")
+    answer = ask_stream(server, "count", {"inputs": {"to": 3}}, "application/x-ndjson")
+    assert answer.headers["Content-Type"] == "application/x-ndjson"
+    assert [json.loads(line) for line in answer.iter_lines()] == [{"outputs": number} for number in range(3)]
+    answer = ask_stream(server, "count", {"inputs": {"to": 2}}, "text/event-stream")
+    assert answer.content == b'data: {"outputs":0}\n\ndata: {"outputs":1}\n\n'
+    # An error after the first piece is the last piece; before it, an answer as ever.
+    lines = list(ask_stream(server, "count", {"inputs": {"to": 9999}}, "application/x-ndjson").iter_lines())
+    assert json.loads(lines[-1]) == {"error": "model code raised RuntimeError"}
+    assert len(lines) == 1001
+    answer = ask_stream(server, "count", {"inputs": {"to": "x"}}, "application/x-ndjson")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/json")
+    # A signature that does not stream answers with one piece; one that does has no whole answer.
+    assert ask_stream(server, "scale", {"inputs": {"x": [1], "add": 1}}, "application/x-ndjson").json() == {
+        "outputs": [3.0]
+    }
+    answer = ask_stream(server, "count", {"inputs": {"to": 3}}, "*/*")
+    assert answer.status_code == 400
+    assert "application/x-ndjson" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(("signature", "name", "value"), [("", "to", 10**9), ("forever", "start", 0)])
+def test_a_client_that_goes_stops_the_generator(
+    tmp_path: Path, start: Start, signature: str, name: str, value: int
+) -> None:
+    server = start([write_model(tmp_path, "count", COUNT.replace("number == 1000", "False"))], python_options=ON)
+    server.settled("count")
+    body = {"inputs": {name: value}, "signature_name": signature}
+    answer = ask_stream(server, "count", body, "application/x-ndjson")
+    assert next(answer.iter_lines(chunk_size=1)) == b'{"outputs":0}'
+    answer.close()
+    wait_until((tmp_path / "count" / "1" / "closed").exists)
     wait_until(lambda: not any(server.server.catalog.manager.handles_out().values()))

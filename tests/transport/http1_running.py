@@ -89,6 +89,12 @@ class Client:
         self.send(data)
         return self.answer()
 
+    def line(self) -> bytes:
+        return self._file.readline()
+
+    def exactly(self, size: int) -> bytes:
+        return self._file.read(size)
+
     def rest(self) -> bytes:
         """What comes up to the end of the connection."""
         return self._file.read()
