@@ -14,6 +14,7 @@ from google.protobuf.json_format import MessageToDict
 from pyserving.api.exchange import HttpRequest, HttpResponse
 from pyserving.api.health import Health
 from pyserving.api.inference import classify, regress, serialized_examples
+from pyserving.api.long_work import LONG_BODY, LONG_TENSORS, on_thread
 from pyserving.api.models import Models, ModelSpec
 from pyserving.api.predict import Engine, check_predict_method_name, find_rest_signature, predict
 from pyserving.api.request_log import LogType, ModelLog
@@ -162,7 +163,7 @@ class RestApi:
     async def _answer(self, route: Route, request: HttpRequest, deadline: float) -> bytes:
         match route.action:
             case "predict":
-                return await self._predict(route.spec, request.body, deadline)
+                return await self._predict(route.spec, request, deadline)
             case "classify":
                 return await self._classify(route.spec, request.body, deadline)
             case "regress":
@@ -180,14 +181,34 @@ class RestApi:
             self._routes[request.method, request.target] = route
         return route
 
-    async def _predict(self, spec: ModelSpec, body: bytes, deadline: float) -> bytes:
-        parsed = parse_predict(body)
-        with self._models.acquire(spec) as handle:
-            signature = find_rest_signature(handle.servable, parsed.signature_name)
-            inputs, row = parsed.tensors(signature.inputs)
+    async def _predict(self, spec: ModelSpec, request: HttpRequest, deadline: float) -> bytes:
+        body = request.body
+        long = len(body) >= LONG_BODY
+        if long:
+            request.body = b""  # lest it is kept until the answer is there
+        parsed = await on_thread(parse_predict, body) if long else parse_predict(body)
+        del body
+        try:
+            acquired = self._models.acquire(spec)
+        except ServingError:
+            await on_thread(parsed.check) if long else parsed.check()
+            raise
+        with acquired as handle:
+            try:
+                signature = find_rest_signature(handle.servable, parsed.signature_name)
+            except ServingError:
+                await on_thread(parsed.check) if long else parsed.check()
+                raise
+            inputs, row = (
+                await on_thread(parsed.tensors, signature.inputs) if long else parsed.tensors(signature.inputs)
+            )
+            del parsed
             check_predict_method_name(self._predict_engine, signature)
             results = await predict(self._predict_engine, handle, signature, inputs, tuple(signature.outputs), deadline)
-            answer = write_predict(results, row)
+            if sum([array.nbytes for array in results.values()]) >= LONG_TENSORS:
+                answer = await on_thread(write_predict, results, row)
+            else:
+                answer = write_predict(results, row)
             if log := self._logs.get(handle.id.name):
                 log.add(
                     LogType.PREDICT,
@@ -198,7 +219,7 @@ class RestApi:
             return answer
 
     async def _classify(self, spec: ModelSpec, body: bytes, deadline: float) -> bytes:
-        parsed = parse_examples(body)
+        parsed = await on_thread(parse_examples, body) if len(body) >= LONG_BODY else parse_examples(body)
         with self._models.acquire(spec) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)
             classes = await classify(self._classify_engine, handle, parsed.signature_name, examples, deadline)
@@ -213,7 +234,7 @@ class RestApi:
             return answer
 
     async def _regress(self, spec: ModelSpec, body: bytes, deadline: float) -> bytes:
-        parsed = parse_examples(body)
+        parsed = await on_thread(parse_examples, body) if len(body) >= LONG_BODY else parse_examples(body)
         with self._models.acquire(spec) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)
             values = await regress(self._regress_engine, handle, parsed.signature_name, examples, deadline)

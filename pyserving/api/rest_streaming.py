@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from pyserving.api.exchange import StreamedResponse
+from pyserving.api.long_work import LONG_BODY, on_thread
 from pyserving.api.models import Models, ModelSpec
 from pyserving.api.predict import Engine, check_predict_method_name, find_rest_signature
 from pyserving.api.status_name import status_name
@@ -70,16 +71,26 @@ class RestStreaming:
 
     async def answer(self, spec: ModelSpec, body: bytes, framing: Framing) -> StreamedResponse:
         """Raises ServingError where there is no first piece."""
-        pieces = self._framed(spec, parse_predict(body), framing)
+        parsed = await on_thread(parse_predict, body) if len(body) >= LONG_BODY else parse_predict(body)
+        pieces = self._framed(spec, parsed, framing)
         await anext(pieces)
         return StreamedResponse(pieces, framing.content_type, self._headers)
 
     async def _texts(self, spec: ModelSpec, body: PredictBody) -> AsyncGenerator[bytes, None]:
         """The JSON text of each piece."""
         start = perf_counter()
-        with self._models.acquire(spec) as handle:
-            signature = find_rest_signature(handle.servable, body.signature_name)
-            inputs, row = body.tensors(signature.inputs)
+        try:
+            acquired = self._models.acquire(spec)
+        except ServingError:
+            await on_thread(body.check)
+            raise
+        with acquired as handle:
+            try:
+                signature = find_rest_signature(handle.servable, body.signature_name)
+            except ServingError:
+                await on_thread(body.check)
+                raise
+            inputs, row = await on_thread(body.tensors, signature.inputs)
             check_predict_method_name(self._engine, signature)
             outputs = tuple(signature.outputs)
             pieces: AsyncGenerator[dict[str, Array], None] = predict_streamed(

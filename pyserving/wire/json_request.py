@@ -9,6 +9,8 @@ fast way must give exactly what the slow one gives, or refuse. What that takes:
   the count too high, which is safe.
 - Python's and numpy's own conversions would take ``true`` for 1, 1.0 for an integer: types are checked before.
 - simdjson flattens nested lists: their regularity is proved on the brackets and commas alone.
+- Of values that were lifted out of the body (json_long_values) each has to be taken: one that is passed over, as that
+  of a name that is no input, was not read.
 """
 
 import re
@@ -20,19 +22,15 @@ import orjson
 
 from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.platforms.model import Array, TensorSpec
-from pyserving.wire.json_numbers import NumberArray
+from pyserving.wire.json_long_values import LongValues
+from pyserving.wire.json_numbers import stack_arrays
 from pyserving.wire.json_reader import JsonObject, read_json
 from pyserving.wire.json_tensors import NotPlainError, fill_inputs, is_base64, leaves_of, make_array
 from pyserving.wire.json_text import describe
 
 _LONG = 4096
-"""Bytes from which on it pays to look for a body that is one array of numbers."""
+"""Bytes from which on it pays to look for long values in a body."""
 
-_NAME = rb'"signature_name"[ \t\r\n]*:[ \t\r\n]*"([^"\\\x00-\x1f]*)"'
-_HEAD = re.compile(
-    rb"[ \t\r\n]*\{[ \t\r\n]*(?:" + _NAME + rb'[ \t\r\n]*,[ \t\r\n]*)?"(instances|inputs)"[ \t\r\n]*:[ \t\r\n]*(?=\[)'
-)
-_TAIL = re.compile(rb"[ \t\r\n]*(?:,[ \t\r\n]*" + _NAME + rb"[ \t\r\n]*)?\}[ \t\r\n]*")
 _KEY_END = re.compile(rb'"[ \t\r\n]*:')
 
 
@@ -43,6 +41,12 @@ class PredictBody(Protocol):
     def signature_name(self) -> str:
         """Empty where the body names none."""
         ...
+
+    def check(self) -> None:
+        """Raises INVALID_ARGUMENT where the body is no JSON, or no object. Arrays may not have been looked at before.
+
+        To be called before an error that has nothing to do with the body: the body's own comes first.
+        """
 
     def tensors(self, specs: Mapping[str, TensorSpec]) -> tuple[dict[str, Array], bool]:
         """The named inputs, and whether they came as rows (``instances``, not ``inputs``).
@@ -57,9 +61,17 @@ def parse_predict(body: bytes) -> PredictBody:
     """Reads a predict body as far as it can be without its signature. Raises INVALID_ARGUMENT."""
     try:
         if len(body) >= _LONG:
-            match = _HEAD.match(body)
-            if match:
-                return _OneArray(body, match)
+            values = LongValues(body)
+            if values.left:
+                return _WithLongValues(body, values)
+        return _Plain(body)
+    except NotPlainError:
+        return _read_whole(body)
+
+
+def _read_whole(body: bytes) -> "_Plain | _Faithful":
+    """A body of which all is read at once. Raises INVALID_ARGUMENT."""
+    try:
         return _Plain(body)
     except NotPlainError:
         return _Faithful(body)
@@ -105,6 +117,9 @@ class _Faithful:
         self._document = read_object(body)
         self.signature_name = signature_name_of(self._document)
 
+    def check(self) -> None:
+        """All was read."""
+
     def tensors(self, specs: Mapping[str, TensorSpec]) -> tuple[dict[str, Array], bool]:
         return fill_inputs(self._document, specs)
 
@@ -112,19 +127,24 @@ class _Faithful:
 class _Plain:
     """A body by way of orjson."""
 
-    def __init__(self, body: bytes) -> None:
-        """Raises NotPlainError."""
+    def __init__(self, body: bytes, text: bytes | None = None) -> None:
+        """``text``: what to read in place of the body. Raises NotPlainError."""
         self._body = body
-        document = _load(body)
+        if text is None:
+            text = body
+        document = _load(text)
         if type(document) is not dict:
             raise NotPlainError
         self._document: dict[str, Any] = document
-        if body.count(b":") != len(document):
-            _check_members(body, document)
+        if text.count(b":") != len(document):
+            _check_members(text, document)
         name = document.get("signature_name", "")
         if type(name) is not str:
             raise NotPlainError
         self.signature_name: str = name
+
+    def check(self) -> None:
+        """All was read."""
 
     def tensors(self, specs: Mapping[str, TensorSpec]) -> tuple[dict[str, Array], bool]:
         try:
@@ -140,44 +160,70 @@ class _Plain:
         if not rows:
             inputs = document["inputs"]
             if type(inputs) is dict and not is_base64(inputs):
-                return {name: _array(_member(inputs, name), spec) for name, spec in specs.items()}, False
-            return {name: _array(inputs, spec) for name, spec in _only(specs)}, False
+                return {name: self._array(_member(inputs, name), spec) for name, spec in specs.items()}, False
+            return {name: self._array(inputs, spec) for name, spec in _only(specs)}, False
         instances = document["instances"]
-        if type(instances) is not list or not instances:
+        if not self._is_list(instances) or not instances:
             raise NotPlainError
         if type(instances[0]) is dict and not is_base64(instances[0]):
-            return _rows_of_objects(instances, specs), True
-        return {name: _array(instances, spec) for name, spec in _only(specs)}, True
+            return self._rows_of_objects(instances, specs), True
+        return {name: self._array(instances, spec) for name, spec in _only(specs)}, True
 
-
-class _OneArray:
-    """A body that, but for the signature's name, is one array; by way of simdjson."""
-
-    def __init__(self, body: bytes, head: re.Match[bytes]) -> None:
-        """Raises NotPlainError."""
-        self._body = body
-        end = body.rfind(b"]") + 1
-        tail = _TAIL.fullmatch(body, end)
-        if not tail or (head[1] is not None and tail[1] is not None):
+    def _rows_of_objects(self, rows: list[Any], specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+        # With an input of the name b64, a row may look like bytes.
+        if "b64" in specs or set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(specs)}:
             raise NotPlainError
-        self._values = NumberArray(body[head.end() : end])
-        self._row = head[2] == b"instances"
         try:
-            self.signature_name = (head[1] or tail[1] or b"").decode()
-        except UnicodeDecodeError:
+            return {name: self._stack([row[name] for row in rows], spec) for name, spec in specs.items()}
+        except KeyError:
             raise NotPlainError from None
+
+    # What is different where values were lifted.
+
+    def _is_list(self, value: Any) -> bool:
+        return type(value) is list
+
+    def _array(self, value: Any, spec: TensorSpec) -> Array:
+        leaves, shape, kinds = leaves_of(value)
+        return make_array(leaves, shape, kinds, spec.dtype)
+
+    def _stack(self, values: list[Any], spec: TensorSpec) -> Array:
+        return self._array(values, spec)
+
+
+class _WithLongValues(_Plain):
+    """A body out of which long values were lifted."""
+
+    def __init__(self, body: bytes, values: LongValues) -> None:
+        """Raises NotPlainError."""
+        super().__init__(body, values.rest)
+        self._values = values
+
+    def check(self) -> None:
+        _read_whole(self._body)
 
     def tensors(self, specs: Mapping[str, TensorSpec]) -> tuple[dict[str, Array], bool]:
         try:
-            arrays = {name: self._values.to_array(spec.dtype) for name, spec in _only(specs)}
-            return arrays, self._row
-        except NotPlainError:
+            tensors = self._tensors(specs)
+            if not self._values.left:
+                return tensors
+        except (NotPlainError, ServingError):
             pass
-        try:
-            body: PredictBody = _Plain(self._body)
-        except NotPlainError:
-            body = _Faithful(self._body)
-        return body.tensors(specs)
+        return _read_whole(self._body).tensors(specs)
+
+    def _is_list(self, value: Any) -> bool:
+        return super()._is_list(value) or self._values.has_array(value)
+
+    def _array(self, value: Any, spec: TensorSpec) -> Array:
+        if self._values.has_array(value):
+            return self._values.take_array(value).to_array(spec.dtype)
+        leaves, shape, kinds = leaves_of(value)
+        return make_array(leaves, shape, kinds, spec.dtype, self._values.decode_base64)
+
+    def _stack(self, values: list[Any], spec: TensorSpec) -> Array:
+        if all(map(self._values.has_array, values)):
+            return stack_arrays([self._values.take_array(value) for value in values], spec.dtype)
+        return self._array(values, spec)
 
 
 def _load(body: bytes) -> Any:
@@ -225,18 +271,3 @@ def _only(specs: Mapping[str, TensorSpec]) -> ItemsView[str, TensorSpec]:
     if len(specs) != 1:
         raise NotPlainError
     return specs.items()
-
-
-def _array(value: Any, spec: TensorSpec) -> Array:
-    leaves, shape, kinds = leaves_of(value)
-    return make_array(leaves, shape, kinds, spec.dtype)
-
-
-def _rows_of_objects(rows: list[Any], specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
-    # With an input of the name b64, a row may look like bytes.
-    if "b64" in specs or set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(specs)}:
-        raise NotPlainError
-    try:
-        return {name: _array([row[name] for row in rows], spec) for name, spec in specs.items()}
-    except KeyError:
-        raise NotPlainError from None

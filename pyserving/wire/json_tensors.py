@@ -5,7 +5,7 @@ texts of TensorFlow Serving. ``leaves_of`` and ``make_array`` do the same at the
 """
 
 from array import array as packed
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -75,8 +75,16 @@ def leaves_of(value: JsonValue) -> tuple[Sequence[JsonValue], tuple[int, ...], s
     return level, tuple(shape), kinds
 
 
-def make_array(leaves: Sequence[JsonValue], shape: tuple[int, ...], kinds: set[type], dtype: DType) -> Array:
+def make_array(
+    leaves: Sequence[JsonValue],
+    shape: tuple[int, ...],
+    kinds: set[type],
+    dtype: DType,
+    decode: Callable[[str], bytes] = decode_base64,
+) -> Array:
     """An array of ``dtype`` and ``shape``; raises NotPlainError unless ``leaves``, of types ``kinds``, are of it.
+
+    ``decode`` reads base64.
 
     A number that float32 cannot hold becomes infinite, and one below the smallest normal float becomes zero: the
     real server reads JSON on threads that flush denormal numbers.
@@ -97,7 +105,7 @@ def make_array(leaves: Sequence[JsonValue], shape: tuple[int, ...], kinds: set[t
             flush_denormals(flat, dtype)
     elif dtype == DType.STRING:
         flat = np.empty(len(leaves), object)
-        flat[:] = _encode(leaves, kinds)
+        flat[:] = _encode(leaves, kinds, decode)
     elif dtype == DType.BOOL:
         if not kinds <= _BOOLEANS:
             raise NotPlainError
@@ -116,7 +124,7 @@ def flush_denormals(flat: Array, dtype: DType) -> None:
         flat[small] *= 0
 
 
-def _encode(leaves: Sequence[JsonValue], kinds: set[type]) -> list[bytes]:
+def _encode(leaves: Sequence[JsonValue], kinds: set[type], decode: Callable[[str], bytes]) -> list[bytes]:
     if kinds <= _STRINGS:
         return [leaf.encode("utf-8", "surrogateescape") for leaf in leaves]
     values = []
@@ -126,7 +134,7 @@ def _encode(leaves: Sequence[JsonValue], kinds: set[type]) -> list[bytes]:
         elif type(leaf) is bytes:
             values.append(leaf)
         elif is_base64(leaf):
-            values.append(decode_base64(leaf["b64"]))
+            values.append(decode(leaf["b64"]))
         else:
             raise NotPlainError
     return values

@@ -105,7 +105,8 @@ class Serving:
         self.reloads.append(config)
 
     def ask(self, method: str, target: str, body: object = None, *, modern: bool = False) -> HttpResponse:
-        data = b"" if body is None else json.dumps(body).encode()
+        """``body`` is sent as JSON, unless it is bytes."""
+        data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         handler = self.modern_rest if modern else self.rest
         return asyncio.run(handler.handle(HttpRequest(method, target, {}, data)))
 
@@ -145,6 +146,43 @@ def test_rest_answers_from_the_version_that_the_path_names(serving: Serving) -> 
     for path, value in (("m", 12.0), ("m/versions/1", 11.0), ("m/labels/stable", 11.0)):
         response = serving.ask("POST", f"/v1/models/{path}:predict", body)
         assert (response.status, json_of(response)) == (200, {"predictions": [value]})
+
+
+def test_rest_answers_a_long_body_as_a_short_one(serving: Serving) -> None:
+    values = np.arange(100_000).tolist()
+    for body in (
+        {"signature_name": "plain", "instances": values},
+        {"signature_name": "plain", "inputs": {"x": values}},
+        {"signature_name": "plain", "instances": [{"x": value} for value in values]},
+    ):
+        answer = serving.ask("POST", "/v1/models/m:predict", body)
+        ((_, results),) = json_of(answer).items()
+        assert answer.status == 200
+        assert results == [value + 2 for value in values]
+
+
+@pytest.mark.parametrize("size", [1, 5_000, 100_000])
+@pytest.mark.parametrize(
+    ("path", "signature", "tail", "status", "text"),
+    [
+        ("m", "plain", b"]", 400, "JSON Parse error"),
+        ("x", "plain", b"]", 400, "JSON Parse error"),
+        ("m", "q", b"]", 400, "JSON Parse error"),
+        ("m", "plain", b",01]}", 400, "JSON Parse error"),
+        ("x", "plain", b",01]}", 400, "JSON Parse error"),
+        ("m", "q", b",01]}", 400, "JSON Parse error"),
+        ("x", "plain", b",[1]]}", 404, "Servable not found"),
+        ("m", "q", b",[1]]}", 400, '"q" not found in signature def'),
+        ("m", "plain", b",[1]]}", 400, "Expecting shape [] but got: [1]"),
+    ],
+)
+def test_rest_finds_the_same_error_however_long_the_body(
+    serving: Serving, path: str, signature: str, tail: bytes, status: int, text: str, size: int
+) -> None:
+    body = b'{"signature_name":"%s","instances":[%s' % (signature.encode(), b",".join([b"1.5"] * size)) + tail
+    answer = serving.ask("POST", f"/v1/models/{path}:predict", body)
+    assert answer.status == status
+    assert text in json_of(answer)["error"]
 
 
 def test_grpc_answers_say_which_version_and_signature_answered(serving: Serving) -> None:

@@ -1,5 +1,7 @@
 import itertools
 import json
+from contextlib import suppress
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -8,8 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from pyserving.platforms.dtypes import NUMPY_OF, DType
-from pyserving.wire.json_numbers import NumberArray, find_shape
+from pyserving.platforms.model import Array
+from pyserving.wire import json_numbers
+from pyserving.wire.json_numbers import NumberArray, find_shape, stack_arrays
 from pyserving.wire.json_tensors import NotPlainError
+
+
+def read_array(text: bytes, dtype: DType) -> Array:
+    return NumberArray(text, 0, len(text)).to_array(dtype)
+
 
 DTYPES = [
     DType.FLOAT,
@@ -32,9 +41,9 @@ def test_arrays_come_back(data: st.DataObject) -> None:
         {"allow_nan": False, "allow_infinity": False, "allow_subnormal": False} if dtype <= DType.DOUBLE else None
     )
     array = data.draw(npst.arrays(NUMPY_OF[dtype], shapes, elements=elements))
-    read = NumberArray(json.dumps(array.tolist(), indent=data.draw(st.sampled_from([None, 1]))).encode()).to_array(
-        dtype
-    )
+    text = json.dumps(array.tolist(), indent=data.draw(st.sampled_from([None, 1]))).encode()
+    with patch.object(json_numbers, "_PIECE", data.draw(st.sampled_from([64, 256, json_numbers._PIECE]))):
+        read = read_array(text, dtype)
     assert read.dtype == array.dtype
     assert read.shape == array.shape
     assert read.tobytes() == array.tobytes()
@@ -54,7 +63,7 @@ def test_only_regular_nesting_has_a_shape(value: list[object]) -> None:
         want = None
     text = json.dumps(value).encode()
     try:
-        got = NumberArray(text).to_array(DType.INT32)
+        got = read_array(text, DType.INT32)
     except NotPlainError:
         assert want is None or not want.size  # an empty one may be left to others
     else:
@@ -108,20 +117,50 @@ def test_find_shape_refuses(structure: bytes) -> None:
 )
 def test_refused(text: bytes, dtype: DType) -> None:
     with pytest.raises(NotPlainError):
-        NumberArray(text).to_array(dtype)
+        read_array(text, dtype)
 
 
-def test_texts_may_be_open_at_the_same_time_but_give_their_array_once() -> None:
-    first, second = NumberArray(b"[1]"), NumberArray(b"[2, 3]")
-    assert second.to_array(DType.INT32).tolist() == [2, 3]
-    third = NumberArray(b"[4]")
-    assert first.to_array(DType.INT32).tolist() == [1]
-    assert third.to_array(DType.INT32).tolist() == [4]
+@pytest.mark.parametrize("piece", [8, 9, 10, 11, 12, 13, 14, 15, 16, 64])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[[1,2,3],[4,,6],[7,8,9]]",
+        b"[[1,2,3],[4,5,6],[7,8,]]",
+        b"[[1,2,3],[,5,6],[7,8,9]]",
+        b"[[1,2,3]4,[5,6],[7,8,9]]",
+        b"[[1,2,3],4[,5,6],[7,8,9]]",
+        b"[[1,2,3],[4,5,6]7,[,8,9]]",
+        b"[[1,2,3],[4,5 6,],[7,8,9]]",
+        b"[[1,2,3],[4,5,6],[7,8,9],]",
+        b"[[1,2,3],[4,5,6],[7,8],9]",
+        b"[[1,2,3],[4,5,6,7],[8,9]]",
+        b'[[1,2,3],[4,"5,6",7],[8,9,10]]',
+        b"[[1,2,3],[4,5,true],[7,8,9]]",
+        b"[[1,2,3],[4,05,6],[7,8,9]]",
+        b"[[1,2,3],[4,e,6],[7,8,9]]",
+        b"[[1,2,3],[4,5,6],[7,8,9]]]",
+        b"[[1,2,3],[4,5,6],[7,8,9]",
+        b"[[1,2,3],[4,5,6]],[[7,8,9]]",
+    ],
+)
+def test_what_is_wrong_is_seen_wherever_the_text_is_cut(text: bytes, piece: int) -> None:
+    with patch.object(json_numbers, "_PIECE", piece):
+        right = b"[[1,2,3],[4,5,6],[7,8,9]]"
+        with suppress(NotPlainError):  # where no comma lies in a piece
+            assert read_array(right, DType.FLOAT).tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+        with pytest.raises(NotPlainError):
+            read_array(text, DType.FLOAT)
+
+
+def test_arrays_are_stacked() -> None:
+    text = b"[[1,2],[3,4]] [[5, 6], [7, 8]] [5,6]"
+    first, second, third = (NumberArray(text, *span) for span in [(0, 13), (14, 30), (31, 36)])
+    assert stack_arrays([first, second], DType.INT8).tolist() == [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
     with pytest.raises(NotPlainError):
-        third.to_array(DType.INT32)
+        stack_arrays([first, third], DType.INT8)
 
 
 @pytest.mark.filterwarnings("error")
 def test_floats_beyond_the_range_of_the_dtype() -> None:
-    array = NumberArray(b"[1e39, -1e39, 1e-45, -1e-45, 1.17549435e-38, 16777217]").to_array(DType.FLOAT)
+    array = read_array(b"[1e39, -1e39, 1e-45, -1e-45, 1.17549435e-38, 16777217]", DType.FLOAT)
     assert repr(array.tolist()) == repr([np.inf, -np.inf, 0.0, -0.0, float(np.finfo(np.float32).tiny), 16777216.0])

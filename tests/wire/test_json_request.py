@@ -1,5 +1,6 @@
 """The rules of a predict body, on both ways of reading it, and that both ways agree."""
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis.extra import numpy as npst
 from pyserving.core.errors import Code, ServingError
 from pyserving.platforms.dtypes import NUMPY_OF, DType
 from pyserving.platforms.model import Array, TensorSpec
+from pyserving.wire import json_request
 from pyserving.wire.json_request import parse_object, parse_predict, read_object, signature_name_of
 from pyserving.wire.json_tensors import fill_inputs
 
@@ -567,3 +569,39 @@ def test_many_members_and_many_rows_take_time_in_proportion() -> None:
         assert decode(f'{{"inputs": {{{keys}, "x": [1.0]}}}}{end}', X)[0]["x"].tolist() == [1.0]
         rows = ",".join(['{"x": 1.0}'] * 100_000)
         assert decode(f'{{"instances": [{rows}]}}{end}', X)[0]["x"].shape == (100_000,)
+
+
+IMAGE = np.random.default_rng(0).random((30, 40, 3)).astype(np.float32)
+JPEG = base64.b64encode(IMAGE.tobytes() * 10).decode()
+
+
+@pytest.mark.parametrize(
+    ("document", "specs"),
+    [
+        ({"instances": [IMAGE.tolist()] * 2}, {"image": DType.FLOAT}),
+        ({"signature_name": "s", "inputs": [IMAGE.tolist()] * 2}, {"image": DType.FLOAT}),
+        ({"inputs": [IMAGE.tolist()] * 2, "signature_name": "s"}, {"image": DType.FLOAT}),
+        ({"instances": [{"image": IMAGE.tolist()}] * 2}, {"image": DType.FLOAT}),
+        ({"instances": [{"image": IMAGE.tolist(), "k": [1]}] * 2}, {"image": DType.FLOAT, "k": DType.INT32}),
+        ({"instances": [{"k": 1, "image": IMAGE.tolist()}] * 2}, {"image": DType.FLOAT, "k": DType.INT32}),
+        ({"inputs": {"image": [IMAGE.tolist()] * 2}}, {"image": DType.FLOAT}),
+        ({"inputs": {"image": [IMAGE.tolist()] * 2, "k": [1, 2]}}, {"image": DType.FLOAT, "k": DType.INT32}),
+        ({"inputs": {"k": [1, 2], "image": [IMAGE.tolist()] * 2}}, {"image": DType.FLOAT, "k": DType.INT32}),
+        ({"instances": [{"b64": JPEG}] * 2}, {"image": DType.STRING}),
+        ({"instances": [{"image": {"b64": JPEG}}] * 2}, {"image": DType.STRING}),
+        ({"inputs": [{"b64": JPEG}, {"b64": "AQ=="}]}, {"image": DType.STRING}),
+        ({"inputs": {"image": [{"b64": JPEG}] * 2, "k": ["a", "b"]}}, {"image": DType.STRING, "k": DType.STRING}),
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_long_values_are_read_at_full_speed(
+    document: Any, specs: dict[str, DType], indent: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_request, "_read_whole", None)  # the way back
+    body = json.dumps(document, indent=indent).encode()
+    arrays, _ = parse_predict(body).tensors(specs_of(**specs))
+    if specs["image"] is DType.FLOAT:
+        assert arrays["image"].tobytes() == IMAGE.tobytes() * 2
+        assert arrays["image"].shape == (2, *IMAGE.shape)
+    else:
+        assert arrays["image"].reshape(-1)[0] == IMAGE.tobytes() * 10

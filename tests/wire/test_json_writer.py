@@ -1,6 +1,7 @@
 import base64
 import json
 from typing import Any
+from unittest.mock import patch
 
 import ml_dtypes
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis.extra import numpy as npst
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.platforms.model import Array
+from pyserving.wire import json_writer
 from pyserving.wire.json_writer import write_error, write_predict
 
 DTYPES = ["f4", "f8", "f2", "i1", "i2", "i4", "i8", "u1", "u4", "u8", "?"]
@@ -105,6 +107,15 @@ def test_arrays_that_are_not_contiguous() -> None:
     assert write_predict({"y": array.T}, row=True) == b'{"predictions":[[0.0,3.0],[1.0,4.0],[2.0,5.0]]}'
     array[1, 1] = np.nan
     assert write_predict({"y": array.T}, row=True) == b'{"predictions":[[0.0,3.0],[1.0,NaN],[2.0,5.0]]}'
+
+
+@given(arrays(min_dims=1), st.integers(1, 5))
+def test_long_arrays_are_written_as_short_ones(array: Array, piece: int) -> None:
+    outputs = {"y": array}
+    whole = write_predict(outputs, row=True)
+    with patch.object(json_writer, "_PIECE", piece):
+        assert write_predict(outputs, row=True) == whole
+        assert write_predict({"a": array, **outputs}, row=False)[-2 - len(whole) :].endswith(whole[15:-1] + b"}}")
 
 
 def strings(*values: bytes) -> Array:

@@ -1,0 +1,22 @@
+"""What takes longer than the event loop should be held up: decoding and encoding of large tensors."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LONG_BODY = 256 << 10
+"""Bytes of a request from which on it is decoded on a thread: half a millisecond's work, if all goes well."""
+LONG_TENSORS = 128 << 10
+"""Bytes of tensors from which on they are encoded on a thread: a millisecond's work where they become JSON."""
+
+# Two, as most of this work holds the GIL: more would get in each other's way, and in that of the event loop.
+_threads = ThreadPoolExecutor(2, thread_name_prefix="long-work")
+
+
+def on_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> Awaitable[T]:
+    """What ``work`` returns or raises. It goes on to its end though nobody should wait any more."""
+    return asyncio.wrap_future(_threads.submit(work, *arguments, **named))
