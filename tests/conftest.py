@@ -38,6 +38,13 @@ def tflite_folder(pytestconfig: pytest.Config) -> Path:
     return _built_by("tflite_models.py", pytestconfig)
 
 
+@pytest.fixture(scope="session")
+def openvino_folder(pytestconfig: pytest.Config) -> Path:
+    """The folder with all models of openvino_models.py. Not to be written to."""
+    pytest.importorskip("openvino")
+    return _built_by("openvino_models.py", pytestconfig)
+
+
 def _built_by(script: str, pytestconfig: pytest.Config) -> Path:
     """The folder that a script in this folder builds, kept in pytest's cache until the script or TensorFlow changes.
 

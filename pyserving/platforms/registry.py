@@ -18,6 +18,7 @@ _BUILT_IN = (
     EntryPoint("python", "pyserving.platforms.python.platform:PythonPlatform", ENTRY_POINTS),
     EntryPoint("tflite", "pyserving.platforms.tflite.platform:TFLitePlatform", ENTRY_POINTS),
     EntryPoint("onnx", "pyserving.platforms.onnx.platform:OnnxPlatform", ENTRY_POINTS),
+    EntryPoint("openvino", "pyserving.platforms.openvino.platform:OpenVinoPlatform", ENTRY_POINTS),
 )
 
 logger = logging.getLogger("pyserving.platforms")

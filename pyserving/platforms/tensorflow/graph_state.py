@@ -1,10 +1,11 @@
 """What a graph keeps between runs, told from the operations in it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
+from pyserving.platforms.tensorflow.graph_ops import GraphOps
 from pyserving.platforms.tensorflow.library import TensorFlow
 from pyserving.platforms.tensorflow.status import Status
-from pyserving.protos.messages import FunctionDefLibrary, GraphDef, NodeDef
+from pyserving.protos.messages import GraphDef
 
 # Stateful to TensorFlow, which means that two of them may not be merged into one, but a run leaves no trace:
 # variables and tables are only looked up, calls and branches are what their functions are.
@@ -72,80 +73,27 @@ class GraphState:
 
     def __init__(self, tf: TensorFlow, graph: GraphDef) -> None:
         self._tf = tf
-        self._nodes = {node.name: node for node in graph.node}
-        self._ops_of_function = _ops_of_functions(graph.library)
-
-    @property
-    def has_reference_variables(self) -> bool:
+        self._ops = GraphOps(graph)
+        self.has_reference_variables = any(node.op in REFERENCE_VARIABLES for node in graph.node)
         """Whether an output may be memory that a later run writes to."""
-        return any(node.op in REFERENCE_VARIABLES for node in self._nodes.values())
 
     def leaves_no_trace(self, tensor_names: Iterable[str]) -> bool:
         """Whether computing these tensors leaves variables, tables and random generators as they were."""
         with Status(self._tf) as status:
-            return not any(self._changes_state(op, status) for op in self._ops_behind(tensor_names))
+            return not any(self._changes_state(op, status) for op in self._ops.behind(tensor_names))
 
     def is_steady(self, tensor_names: Iterable[str]) -> bool:
         """Whether the sizes of what is fed tell how long computing these tensors takes."""
-        return _TAKE_AS_LONG_AS_THEY_LIKE.isdisjoint(self._ops_behind(tensor_names))
+        return _TAKE_AS_LONG_AS_THEY_LIKE.isdisjoint(self._ops.behind(tensor_names))
 
     def pads_rows(self, tensor_names: Iterable[str]) -> bool:
         """Whether computing these tensors brings rows to the length of the longest, so that one depends on another."""
-        return not _LOOK_AT_ALL_ROWS.isdisjoint(self._ops_behind(tensor_names))
-
-    def _ops_behind(self, tensor_names: Iterable[str]) -> set[str]:
-        ops: set[str] = set()
-        seen: set[str] = set()
-        waiting = [_node_name(name) for name in tensor_names]
-        while waiting:
-            name = waiting.pop()
-            node = self._nodes.get(name)
-            if node is None or name in seen:
-                continue
-            seen.add(name)
-            ops.add(node.op)
-            for function in _functions_called(node):
-                ops |= self._ops_of_function.get(function, set())
-            waiting.extend(_node_name(source) for source in node.input)
-        return ops
+        return not _LOOK_AT_ALL_ROWS.isdisjoint(self._ops.behind(tensor_names))
 
     def _changes_state(self, op: str, status: Status) -> bool:
         if op in _LEAVE_NO_TRACE or op.startswith("TensorArray"):
             return False
-        if op.startswith(_WRITE_BY_REFERENCE) or op in self._ops_of_function:
+        if op.startswith(_WRITE_BY_REFERENCE) or op in self._ops.of_function:
             return op.startswith(_WRITE_BY_REFERENCE)
         stateful = self._tf.op_is_stateful(op.encode(), status.address)
         return bool(stateful) or self._tf.get_code(status.address) != 0
-
-
-def _ops_of_functions(library: FunctionDefLibrary) -> dict[str, set[str]]:
-    """By name of function, all operations that a call may run, those of functions called in turn included."""
-    ops = {f.signature.name: {node.op for node in f.node_def} for f in library.function}
-    calls = {
-        f.signature.name: {name for node in f.node_def for name in _functions_called(node)} for f in library.function
-    }
-    result = {}
-    for name in ops:
-        reached: set[str] = set()
-        waiting = [name]
-        while waiting:
-            function = waiting.pop()
-            if function in ops and function not in reached:
-                reached.add(function)
-                waiting.extend(calls[function])
-        result[name] = set().union(*(ops[function] for function in reached))
-    return result
-
-
-def _functions_called(node: NodeDef) -> Iterator[str]:
-    yield node.op  # a node may have a function for its operation
-    for value in node.attr.values():
-        if value.HasField("func"):
-            yield value.func.name
-        elif value.HasField("list"):
-            yield from (function.name for function in value.list.func)
-
-
-def _node_name(tensor_name: str) -> str:
-    """``^name`` (a control input) and ``name:1`` both come from node ``name``."""
-    return tensor_name.removeprefix("^").partition(":")[0]

@@ -36,8 +36,8 @@ def read_signatures(tf: TensorFlow, signature_defs: Mapping[str, SignatureDef]) 
 def _signature(tf: TensorFlow, name: str, signature_def: SignatureDef) -> Signature:
     return Signature(
         name=name,
-        inputs=_specs(signature_def.inputs),
-        outputs=_specs(signature_def.outputs),
+        inputs=tensor_specs(signature_def.inputs),
+        outputs=tensor_specs(signature_def.outputs),
         method_name=signature_def.method_name,
         defaults={
             alias: read_tensor_proto(tf, proto.SerializeToString())
@@ -46,7 +46,8 @@ def _signature(tf: TensorFlow, name: str, signature_def: SignatureDef) -> Signat
     )
 
 
-def _specs(infos: Mapping[str, TensorInfo]) -> dict[str, TensorSpec]:
+def tensor_specs(infos: Mapping[str, TensorInfo]) -> dict[str, TensorSpec]:
+    """What the message says of inputs or outputs, in the order of their aliases."""
     return {alias: _spec(alias, info) for alias, info in sorted(infos.items())}
 
 

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.platforms.model import Signature, TensorSpec
+from pyserving.platforms.row_wise import has_batch_dimension
 from pyserving.platforms.signature_def import DEFAULT_SIGNATURE, PREDICT_METHOD, tensor_info
 from pyserving.platforms.tflite.model_file import ModelFile, SignatureFacts, SubgraphFacts, TensorFacts
 from pyserving.platforms.tflite.tensor_types import dtype_of
@@ -110,14 +111,7 @@ def _bound(file: ModelFile, name: str, signature_def: SignatureDef, facts: Signa
         stateless=stateless,
         steady=steady,
         # A loop may turn until all rows are done.
-        row_wise=stateless
-        and steady
-        and all(spec.shape is not None and spec.shape[:1] == (None,) for spec in inputs.values())
-        # An output whose rows may differ in size from run to run may well take it from the largest of the batch.
-        and all(
-            spec.shape is not None and spec.shape[:1] == (None,) and None not in spec.shape[1:]
-            for spec in outputs.values()
-        ),
+        row_wise=stateless and steady and has_batch_dimension(inputs, outputs),
     )
     return BoundSignature(
         signature=signature,

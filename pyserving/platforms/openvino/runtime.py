@@ -1,0 +1,44 @@
+"""Finds OpenVINO. It is the only place that knows the package by name."""
+
+import importlib
+import importlib.util
+from functools import cache
+from typing import Any
+
+from pyserving.core.errors import Code, ServingError
+
+
+def is_installed() -> bool:
+    """Whether there is the package. It is not imported."""
+    try:
+        return importlib.util.find_spec("openvino") is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def openvino() -> Any:
+    """The package. Raises FAILED_PRECONDITION where it is not installed."""
+    try:
+        return importlib.import_module("openvino")
+    except ImportError as error:
+        raise ServingError(
+            Code.FAILED_PRECONDITION,
+            f"OpenVINO is not installed: pip install 'pyserving[openvino]' ({error})",
+        ) from None
+
+
+@cache
+def core() -> Any:
+    """The process's one ``openvino.Core``, which may be used from any thread."""
+    return openvino().Core()
+
+
+def message(error: Exception) -> str:
+    """What OpenVINO says went wrong, without where in its own code."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "Summary:" in lines:
+        lines = lines[lines.index("Summary:") + 1 :]
+    else:
+        lines = [line for line in lines if not line.startswith(("Exception from ", "Check '"))] or lines
+    kept = [line.removeprefix("-- ") for line in lines if not line.startswith("To facilitate the conversion")]
+    return "; ".join(kept) or type(error).__name__
