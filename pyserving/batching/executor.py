@@ -234,7 +234,7 @@ class _SignatureState:
         self.time_limit = None if own is None else own.time_limit
         # Batches by parameters share a number of threads, and a run that waits for another model's could take the last.
         self.parameters = policy if isinstance(policy, BatchingParameters) and own is None else None
-        self._trusted = own is not None
+        self._trusted = signature.row_wise_promised
         automatic = policy is Batching.AUTOMATIC or self._trusted
         self.joins = self.parameters is not None or (automatic and signature.row_wise)
         """Whether requests may be joined, until a check refuses it."""

@@ -43,6 +43,8 @@ class Signature:
     turns of a loop does, or on something outside; then no run may hold up the event loop."""
     row_wise: bool = False
     """As far as the platform can tell, each row of the outputs is computed from that row of the inputs alone."""
+    row_wise_promised: bool = False
+    """``row_wise`` is what the model's author says: it need not be found out, and requests may be joined."""
     streams: bool = False
     """The answer comes in pieces, each with all outputs, by ``StreamingModel.stream``; ``run`` fails."""
 
@@ -99,13 +101,16 @@ class GraphModel(Model, Protocol):
 
 @runtime_checkable
 class ThreadedModel(Model, Protocol):
-    """A model that brings the threads that its runs are to use, for these may wait for runs of other models.
-
-    Which of its signatures compute row by row is told, not guessed.
-    """
+    """A model that brings the threads that its runs are to use, for these may wait: for runs of other models, or for
+    another process."""
 
     @property
     def threads(self) -> Executor: ...
+
+    @property
+    def concurrency(self) -> int:
+        """How many runs go on at the same time."""
+        ...
 
     @property
     def time_limit(self) -> float | None:

@@ -30,6 +30,8 @@ class PlatformContext:
     python_options: PythonOptions = field(default_factory=PythonOptions)
     open_session: OpenSession = no_session
     """How a model asks other models of the server."""
+    isolated: bool = False
+    """This process is one model's own."""
 
 
 class Platform(Protocol):

@@ -85,6 +85,14 @@ class RunningServer:
             response_deserializer=kind.FromString,
         )(request, timeout=60)
 
+    def streamed(self, request: messages.PredictRequest) -> Any:
+        """The PredictResponses of PredictStreamed, as they come; may be cancelled."""
+        return self.channel.unary_stream(
+            PREDICTION + "PredictStreamed",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=messages.PredictResponse.FromString,
+        )(request, timeout=60)
+
     def reload(self, models: Sequence[messages.ModelConfig]) -> None:
         request = messages.ReloadConfigRequest()
         request.config.model_config_list.config.extend(models)

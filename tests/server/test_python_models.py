@@ -1,60 +1,25 @@
 """Models that are Python code, in a whole server, asked over REST and gRPC."""
 
 import json
-import textwrap
-import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import pytest
 import requests
+from model_files import COUNT, PIPELINE, SCALE, wait_until, write_model
 from running_server import PREDICTION, RunningServer, predict_request, tensor
 
+from pyserving.core.errors import Code
 from pyserving.core.state import State
 from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.protos import messages
 from pyserving.sources.model_config import ModelConfig
+from pyserving.sources.version_policy import All
 
 Start = Callable[..., RunningServer]
 ON = PythonOptions(PythonModels.ON)
-
-
-def write_model(folder: Path, name: str, code: str, version: int = 1) -> ModelConfig:
-    version_folder = folder / name / str(version)
-    version_folder.mkdir(parents=True)
-    (version_folder / "model.py").write_text(textwrap.dedent(code))
-    return ModelConfig(name, str(folder / name))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-SCALE = """
-    import numpy as np
-    from pyserving import InvalidInput, Model, Tensor, signature
-
-    class Scale(Model):
-        def load(self, folder):
-            self.factor = 2.0
-
-        def predict(self, x: Tensor[np.float32, None], add: Tensor[np.float32] = 1.0) -> Tensor[np.float32, None]:
-            if np.isnan(x).any():
-                raise InvalidInput("x must be numbers")
-            return x * self.factor + add
-
-        @signature
-        async def describe(self, x: Tensor[str, None]) -> {"upper": Tensor[str, None], "size": Tensor[np.int64, None]}:
-            return {"upper": [text.upper() for text in x], "size": [len(text) for text in x]}
-
-        @signature
-        def breaks(self, x: Tensor[np.float32, None]) -> Tensor[np.float32, None]:
-            return {}["missing"]
-    """
 
 
 def test_signatures_are_methods(tmp_path: Path, start: Start) -> None:
@@ -88,60 +53,17 @@ def test_off_by_default(tmp_path: Path, start: Start) -> None:
     assert "--python-models=on" in state.error.message
 
 
-PIPELINE = """
-    import numpy as np
-    from pyserving import Model, Tensor
-
-    class Pipeline(Model):
-        def predict(self, text: Tensor[str, None]) -> {"y": Tensor[np.float32, None]}:
-            numbers = [float(one) for one in text]
-            return {"y": self.models["half_plus_two"].predict(x=numbers)["y"]}
-    """
-
-
 def test_composition(tmp_path: Path, start: Start, model_dir: Callable[[str], Path]) -> None:
     half = ModelConfig("half_plus_two", str(model_dir("half_plus_two_tf2")))
     server = start([half, write_model(tmp_path, "pipeline", PIPELINE)], python_options=ON)
     server.settled("half_plus_two")
     server.settled("pipeline")
-    assert server.post("pipeline:predict", {"instances": ["1.0", "5"]}) == {"predictions": [2.5, 4.5]}
+    body = {"instances": ["1.0", "5"]}
+    # More at a time than there are threads of either: who waits for another must not take its thread.
+    with ThreadPoolExecutor(32) as threads:
+        answers = list(threads.map(lambda _: server.post("pipeline:predict", body), range(200)))
+    assert answers == [{"predictions": [2.5, 4.5]}] * 200
     wait_until(lambda: not any(server.server.catalog.manager.handles_out().values()))
-
-
-COUNT = """
-    import asyncio
-    import numpy as np
-    from pyserving import Model, Tensor, signature
-
-    class Count(Model):
-        def load(self, folder):
-            self.folder = folder
-
-        def predict(self, to: Tensor[np.int64]) -> {"number": Tensor[np.int64]}:
-            try:
-                for number in range(int(to)):
-                    if number == 1000:
-                        raise RuntimeError("too far")
-                    yield {"number": number}
-            finally:
-                (self.folder / "closed").touch()
-
-        @signature
-        async def forever(self, start: Tensor[np.int64]) -> {"number": Tensor[np.int64]}:
-            try:
-                yield {"number": start}
-                await asyncio.Event().wait()
-            finally:
-                (self.folder / "closed").touch()
-    """
-
-
-def streamed(server: RunningServer, request: messages.PredictRequest) -> grpc.UnaryStreamMultiCallable:
-    return server.channel.unary_stream(
-        PREDICTION + "PredictStreamed",
-        request_serializer=lambda message: message.SerializeToString(),
-        response_deserializer=messages.PredictResponse.FromString,
-    )(request, timeout=60)
 
 
 def number(value: int) -> messages.TensorProto:
@@ -151,11 +73,11 @@ def number(value: int) -> messages.TensorProto:
 def test_streams_over_grpc(tmp_path: Path, start: Start, caplog: pytest.LogCaptureFixture) -> None:
     server = start([write_model(tmp_path, "count", COUNT)], python_options=ON)
     server.settled("count")
-    answers = list(streamed(server, predict_request("count", "", to=number(300))))
+    answers = list(server.streamed(predict_request("count", "", to=number(300))))
     assert [answer.outputs["number"].int64_val[0] for answer in answers] == list(range(300))
     assert answers[0].model_spec.version.value == 1
 
-    answers = streamed(server, predict_request("count", "", to=number(5000)))
+    answers = server.streamed(predict_request("count", "", to=number(5000)))
     with pytest.raises(grpc.RpcError) as raised:
         list(answers)
     assert (raised.value.code(), raised.value.details()) == (
@@ -170,7 +92,7 @@ def test_a_cancelled_stream_stops_the_generator(
 ) -> None:
     server = start([write_model(tmp_path, "count", COUNT.replace("number == 1000", "False"))], python_options=ON)
     server.settled("count")
-    answers = streamed(server, predict_request("count", signature, **{name: number(value)}))
+    answers = server.streamed(predict_request("count", signature, **{name: number(value)}))
     assert next(answers).outputs["number"].int64_val[0] == 0
     answers.cancel()
     wait_until((tmp_path / "count" / "1" / "closed").exists)
@@ -218,3 +140,217 @@ def test_a_client_that_goes_stops_the_generator(
     answer.close()
     wait_until((tmp_path / "count" / "1" / "closed").exists)
     wait_until(lambda: not any(server.server.catalog.manager.handles_out().values()))
+
+
+BAD = """
+    import time
+    from pathlib import Path
+    import numpy as np
+    from pyserving import Model, Tensor, signature
+
+    class Bad(Model):
+        time_limit = 0.2
+
+        def load(self, folder):
+            self.folder = folder
+
+        def predict(self, x: Tensor[np.float32, None]) -> {"y": Tensor[np.int32, None], "z": Tensor[np.float32, 2]}:
+            return {"y": x, "z": [1.0, 2.0]}
+
+        @signature
+        def shape(self, x: Tensor[np.float32, None]) -> Tensor[np.float32, 2]:
+            return x
+
+        @signature
+        def names(self, x: Tensor[np.float32, None]) -> {"y": Tensor[np.float32, None]}:
+            return {"z": x}
+
+        @signature
+        def exits(self, x: Tensor[np.float32, None]) -> Tensor[np.float32, None]:
+            raise SystemExit(3)
+
+        @signature
+        def writes(self, x: Tensor[np.float32, None]) -> Tensor[np.float32, None]:
+            x += 1
+            return x
+
+        @signature
+        def hang(self, x: Tensor[np.float32, None]) -> Tensor[np.float32, None]:
+            while not (self.folder / "go").exists():
+                time.sleep(0.01)
+            return x
+    """
+
+
+@pytest.mark.parametrize(
+    ("signature", "code", "message"),
+    [
+        ("", "INTERNAL", "model code returned a wrong output y: expected type int32, got float"),
+        ("shape", "INTERNAL", "model code returned a wrong output output_0: expected shape [2], got [1]"),
+        ("names", "INTERNAL", "model code returned the wrong outputs: expected ['y'], got ['z']"),
+        ("exits", "INTERNAL", "model code raised SystemExit"),
+        ("writes", "INTERNAL", "model code raised ValueError"),
+        ("hang", "DEADLINE_EXCEEDED", "the model took longer than its time limit of 0.2 s"),
+    ],
+)
+def test_wrong_answers(tmp_path: Path, start: Start, signature: str, code: str, message: str) -> None:
+    server = start([write_model(tmp_path, "bad", BAD), write_model(tmp_path, "scale", SCALE)], python_options=ON)
+    server.settled("bad")
+    server.settled("scale")
+    with pytest.raises(grpc.RpcError) as raised:
+        server.call(PREDICTION + "Predict", predict_request("bad", signature, x=tensor(1.0)), messages.PredictResponse)
+    assert (raised.value.code().name, raised.value.details()) == (code, message)
+    request = predict_request("scale", "", x=tensor(1.0))
+    assert server.call(PREDICTION + "Predict", request, messages.PredictResponse)
+    (tmp_path / "bad" / "1" / "go").touch()
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "message"),
+    [
+        ("def f(:", Code.FAILED_PRECONDITION, "model.py is no Python: invalid syntax"),
+        ("import no_such_module", Code.FAILED_PRECONDITION, "raised ModuleNotFoundError: No module named"),
+        ("x = 1", Code.FAILED_PRECONDITION, "one class that derives from pyserving.Model, found none"),
+        (
+            """
+            from pyserving import Model
+            class M(Model):
+                def predict(self, x): ...
+            """,
+            Code.FAILED_PRECONDITION,
+            "M.predict: parameter x must be annotated as a Tensor[...], got nothing",
+        ),
+        (
+            """
+            import time
+            class M:
+                load_time_limit = 0.2
+            time.sleep(3)
+            """,
+            Code.DEADLINE_EXCEEDED,
+            "was not imported and loaded within 0.2 s",
+        ),
+        (
+            """
+            import time
+            from pyserving import Model
+            class M(Model):
+                load_time_limit = 0.1 + 0.1
+                def load(self, folder):
+                    time.sleep(3)
+            """,
+            Code.DEADLINE_EXCEEDED,
+            "was not imported and loaded within 0.2 s",
+        ),
+        (
+            """
+            from pyserving import Model
+            class M(Model):
+                isolation = str("process")
+            """,
+            Code.FAILED_PRECONDITION,
+            "isolation must be a constant",
+        ),
+        (
+            """
+            from pyserving import Model
+            class M(Model):
+                def load(self, folder):
+                    self.models["other"].predict(x=1)
+            """,
+            Code.FAILED_PRECONDITION,
+            "model other, asked by broken",
+        ),
+    ],
+)
+def test_what_does_not_load_harms_no_other(tmp_path: Path, start: Start, code: str, error: Code, message: str) -> None:
+    server = start([write_model(tmp_path, "broken", code), write_model(tmp_path, "scale", SCALE)], python_options=ON)
+    state = server.settled("broken")
+    assert state.state is State.END
+    assert state.error.code is error
+    assert message in state.error.message
+    assert server.settled("scale").state is State.AVAILABLE
+
+
+ASKS = """
+    import numpy as np
+    from pyserving import Model, Tensor, signature
+
+    class Asks(Model):
+        def predict(self, x: Tensor[np.float32, None]) -> Tensor[np.float32, None]:
+            return self.models["{asked}"].predict(x=x)["output_0"]
+
+        @signature
+        async def both(self, x: Tensor[np.float32, None]) -> Tensor[np.float32, 2]:
+            one = await self.models["count", 1].predict_async({{"x": x}})
+            two = await self.models["count", "new"].predict_async(x=x)
+            return [one["output_0"], two["output_0"]]
+
+        @signature
+        async def waits(self, x: Tensor[np.float32, None]) -> Tensor[np.float32, None]:
+            return self.models["count"].predict(x=x)["output_0"]
+    """
+
+VERSION = """
+    import numpy as np
+    from pyserving import Model, Tensor
+
+    class Version(Model):
+        def load(self, folder):
+            self.version = int(folder.name)
+
+        def predict(self, x: Tensor[np.float32, None]) -> Tensor[np.float32]:
+            return self.version
+    """
+
+
+def test_models_that_ask_each_other(tmp_path: Path, start: Start) -> None:
+    configs = [write_model(tmp_path, name, ASKS.format(asked=asked)) for name, asked in ("ab", "bc", "ca", "dx")]
+    server = start(configs, python_options=ON)
+    for name in "abcd":
+        server.settled(name)
+    for name, message in (
+        ("d", "model x, asked by d: Servable not found for request: Latest(x)"),
+        ("a", "models ask each other in a circle: c asks a asks b asks c"),
+    ):
+        with pytest.raises(grpc.RpcError) as raised:
+            server.call(PREDICTION + "Predict", predict_request(name, "", x=tensor(1.0)), messages.PredictResponse)
+        assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert message in raised.value.details()
+
+
+def test_versions_and_labels_of_asked_models(tmp_path: Path, start: Start) -> None:
+    write_model(tmp_path, "count", VERSION, 1)
+    write_model(tmp_path, "count", VERSION, 2)
+    counts = ModelConfig("count", str(tmp_path / "count"), version_policy=All(), labels={"new": 2})
+    configs = [counts, write_model(tmp_path, "asks", ASKS.format(asked="count"))]
+    server = start(configs, python_options=ON, wait_for_models=True)
+    assert server.post("asks:predict", {"inputs": [0.0], "signature_name": "both"}) == {"outputs": [1.0, 2.0]}
+    with pytest.raises(AssertionError, match="model code raised RuntimeError"):
+        server.post("asks:predict", {"inputs": [0.0], "signature_name": "waits"})
+
+
+GATHERS = """
+    import time
+    import numpy as np
+    from pyserving import Model, Tensor, signature
+
+    Floats = Tensor[np.float32, None]
+
+    class Gathers(Model):
+        concurrency = 1
+
+        @signature(row_wise=True)
+        def predict(self, x: Floats) -> {"y": Floats, "rows": Tensor[np.int64, None]}:
+            time.sleep(0.02)
+            return {"y": x * 2, "rows": np.full(len(x), len(x))}
+    """
+
+
+def test_rows_are_joined_where_the_author_says_so(tmp_path: Path, start: Start) -> None:
+    server = start([write_model(tmp_path, "gathers", GATHERS)], python_options=ON)
+    server.settled("gathers")
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda value: server.post("gathers:predict", {"instances": [value]}), range(64)))
+    assert [answer["predictions"][0]["y"] for answer in answers] == [2.0 * value for value in range(64)]
+    assert max(answer["predictions"][0]["rows"] for answer in answers) > 1

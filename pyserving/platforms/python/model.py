@@ -41,7 +41,8 @@ class PythonModel:
         self.signatures: Mapping[str, Signature] = {name: bound.signature for name, bound in self._bound.items()}
         self.signature_defs: Mapping[str, SignatureDef] = signature_defs(self.signatures)
         self.time_limit = float(cls.time_limit)
-        self.threads = ThreadPoolExecutor(int(cls.concurrency), thread_name_prefix=f"python-{servable.name}")
+        self.concurrency = int(cls.concurrency)
+        self.threads = ThreadPoolExecutor(self.concurrency, thread_name_prefix=f"python-{servable.name}")
         self._loop = _LoopThread() if any(bound.is_async for bound in self._bound.values()) else None
 
     def run(

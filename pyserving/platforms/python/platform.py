@@ -7,10 +7,14 @@ from pyserving.core.loader import Loader
 from pyserving.core.servable import ServableId
 from pyserving.platforms.folder_loader import FolderLoader
 from pyserving.platforms.platform import PlatformContext
+from pyserving.platforms.process.model import ProcessModel
+from pyserving.platforms.process.spec import ProcessSpec
 from pyserving.platforms.python.loader import load_python_model
 from pyserving.platforms.python.model import PythonModel
 from pyserving.platforms.python.options import PythonModels
-from pyserving.platforms.python.source_file import FILE_NAME
+from pyserving.platforms.python.source_file import FILE_NAME, read_constants
+
+NAME = "python"
 
 
 class PythonPlatform:
@@ -24,7 +28,8 @@ class PythonPlatform:
 
     def loader(self, servable: ServableId, folder: str) -> Loader:
         """Raises FAILED_PRECONDITION where the operator did not allow code of models."""
-        models = self._context.python_options.models
+        context = self._context
+        models = context.python_options.models
         if models is PythonModels.OFF:
             raise ServingError(
                 Code.FAILED_PRECONDITION,
@@ -32,7 +37,12 @@ class PythonPlatform:
                 "--python-models=on (pyserving serve) or --python_models=on (tensorflow_model_server)",
             )
 
-        def open_model(path: str) -> PythonModel:
-            return load_python_model(servable, path, self._context.open_session)
+        def open_model(path: str) -> PythonModel | ProcessModel:
+            constants = read_constants(path)
+            isolated = models is PythonModels.PROCESS or constants.isolation == "process"
+            if context.isolated or not isolated:
+                return load_python_model(servable, path, context.open_session)
+            limits = constants.load_time_limit, constants.memory_limit
+            return ProcessModel(ProcessSpec(servable, NAME, path, context, *limits))
 
         return FolderLoader(folder, open_model)

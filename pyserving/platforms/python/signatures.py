@@ -93,6 +93,7 @@ def _bind(where: str, attribute: str, method: Any, options: SignatureOptions) ->
         stateless=options.row_wise,
         steady=False,
         row_wise=options.row_wise,
+        row_wise_promised=options.row_wise,
         streams=streams,
     )
     is_async = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
