@@ -19,6 +19,7 @@ _BUILT_IN = (
     EntryPoint("tflite", "pyserving.platforms.tflite.platform:TFLitePlatform", ENTRY_POINTS),
     EntryPoint("onnx", "pyserving.platforms.onnx.platform:OnnxPlatform", ENTRY_POINTS),
     EntryPoint("openvino", "pyserving.platforms.openvino.platform:OpenVinoPlatform", ENTRY_POINTS),
+    EntryPoint("table", "pyserving.platforms.table.platform:TablePlatform", ENTRY_POINTS),
 )
 
 logger = logging.getLogger("pyserving.platforms")

@@ -1,0 +1,1 @@
+"""Lookup tables: keys to rows, read from a file."""
