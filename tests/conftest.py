@@ -32,6 +32,14 @@ def model_dir(models_folder: Path) -> ModelDir:
 
 
 @pytest.fixture(scope="session")
+def row_models_folder(pytestconfig: pytest.Config) -> Path:
+    """The folder with all models of row_models.py. Not to be written to."""
+    if importlib.util.find_spec("keras") is None:
+        pytest.skip("needs Keras")
+    return _built_by("row_models.py", pytestconfig)
+
+
+@pytest.fixture(scope="session")
 def tflite_folder(pytestconfig: pytest.Config) -> Path:
     """The folder with all models of tflite_models.py. Not to be written to."""
     pytest.importorskip("ai_edge_litert")

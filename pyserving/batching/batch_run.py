@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pyserving.batching.parameters import BatchingParameters
+from pyserving.batching.refusal import Refusal
 from pyserving.batching.request import Outcome, Part, Request, deadline_exceeded
-from pyserving.batching.row_check import NO_ROWS, RowCheck
 from pyserving.batching.rows import Inputs, can_split, join, split
 from pyserving.core.errors import Code, ServingError
 from pyserving.platforms.model import Array, Model, Signature
@@ -26,10 +26,9 @@ class BatchRun:
     signature: Signature
     outputs: Sequence[str]
     parts: Sequence[Part]
-    check: RowCheck
-    """What is known of these outputs."""
+    refusal: Refusal
+    """What batches of these outputs have shown."""
     parameters: BatchingParameters | None
-    """None where nobody asked for batches: then it must be shown first that joining is right."""
     observe: Callable[[Inputs, float], None]
     """Told how many seconds a run with these inputs took."""
     deliver: Deliver = field(init=False)
@@ -54,10 +53,8 @@ class BatchRun:
             return
         rows = sum(part.rows for part in parts)
         padded_rows = self.parameters.allowed_size(rows) if self.parameters else rows
-        if self.check.refused or (len(parts) == 1 and rows == padded_rows):
+        if self.refusal.refused or (len(parts) == 1 and rows == padded_rows):
             self._run_each(parts)
-        elif self.parameters is None and self.check.due():
-            self._run_both_ways(parts)
         else:
             self._run_joined(parts, padded_rows)
 
@@ -75,30 +72,20 @@ class BatchRun:
                 answers = split(outputs, [part.rows for part in parts], rows)
                 self.deliver([(part.settle, answer) for part, answer in zip(parts, answers, strict=True)])
                 return
-            self.check.refuse(NO_ROWS)
+            self.refusal.refuse()
             if may_run_again:
                 self._run_each(parts)
             else:
                 self._deliver_to_all(parts, ServingError(Code.FAILED_PRECONDITION, _NOT_SPLITTABLE))
 
-    def _run_both_ways(self, parts: Sequence[Part]) -> None:
-        alone = self._run_each(parts)
-        if len(alone) > 1:
-            self.check.compare(
-                lambda inputs: self._compute(parts[0], inputs, None),
-                [part.inputs for part, _ in alone],
-                [outputs for _, outputs in alone],
-            )
-
-    def _run_each(self, parts: Sequence[Part]) -> list[tuple[Part, list[Array]]]:
-        """Each by itself; returns those that came to an end, with their outputs."""
-        done = []
+    def _run_each(self, parts: Sequence[Part]) -> None:
+        """Each by itself."""
         for part in parts:
             request = part.request
             if request.done:
                 continue
             outcome: Outcome | None = None
-            if request.num_parts == 1 or not self.check.refused:
+            if request.num_parts == 1 or not self.refusal.refused:
                 outcome = self._outcome(part, part.inputs)
             if request.num_parts > 1 and (outcome is None or isinstance(outcome, list)):
                 outcome = self._splittable(part, outcome)
@@ -107,15 +94,12 @@ class BatchRun:
             elif request.claim():
                 # The answers to its parts cannot be put together: it is run as a whole after all.
                 self.deliver([(request.settle, self._outcome(part, request.inputs))])
-            if isinstance(outcome, list):
-                done.append((part, outcome))
-        return done
 
     def _splittable(self, part: Part, outputs: list[Array] | None) -> Outcome | None:
         """``outputs`` where they have the rows of this part of a split request; None if that must be run whole."""
         if outputs is not None and can_split(outputs, part.rows):
             return outputs
-        self.check.refuse(NO_ROWS)
+        self.refusal.refuse()
         return None if self.signature.stateless else ServingError(Code.FAILED_PRECONDITION, _NOT_SPLITTABLE)
 
     def _outcome(self, part: Part, inputs: Inputs) -> Outcome:

@@ -15,14 +15,17 @@ from pyserving.batching.batch_size import BatchSize
 from pyserving.batching.cost import CostEstimate
 from pyserving.batching.parameters import Batching, BatchingParameters, BatchingPolicies, Policy
 from pyserving.batching.queue import BatchQueue, Slots
-from pyserving.batching.request import Outcome, Part, Request, deadline_exceeded
-from pyserving.batching.row_check import RowCheck
-from pyserving.batching.rows import Inputs, Key, count_rows, join_key
+from pyserving.batching.refusal import Refusal
+from pyserving.batching.request import Outcome, Part, Request, deadline_exceeded, waits
+from pyserving.batching.rows import Inputs, Key, count_rows, fit, join_key
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle
 from pyserving.platforms.model import Array, Model, Signature, ThreadedModel
 
 logger = logging.getLogger("pyserving.batching")
+
+BATCH_THREADS, ENGINE_THREADS = "batch_threads", "engine_threads"
+"""Names under which it is counted how long requests waited: for a batch by parameters, or an automatic one."""
 
 INLINE_SECONDS = 200e-6
 """A run that takes less than this may hold up the event loop: a hop to a thread and back costs about as much."""
@@ -35,8 +38,18 @@ class EngineExecutor:
     inputs (in powers of two). What is not known yet runs on a thread.
     """
 
-    def __init__(self, num_threads: int, policies: BatchingPolicies | None = None) -> None:
-        """``num_threads``: calls that may run at once, besides the batch threads of ``policies``."""
+    def __init__(
+        self,
+        num_threads: int,
+        policies: BatchingPolicies | None = None,
+        observe_waits: Callable[[str, Sequence[float]], None] | None = None,
+    ) -> None:
+        """``num_threads``: calls that may run at once, besides the batch threads of ``policies``.
+
+        ``observe_waits`` is told, for each batch that begins, the name of its threads and how long each of its
+        requests waited, in microseconds.
+        """
+        self._observe_waits = observe_waits or (lambda _name, _micros: None)
         self._policies = policies or BatchingPolicies()
         self._num_threads = num_threads
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="engine")
@@ -62,7 +75,9 @@ class EngineExecutor:
         model: Model = handle.servable
         state = self._states.get(signature)
         if state is None:
-            state = self._states[signature] = _SignatureState(signature, handle, self._policies.of(model))
+            state = self._states[signature] = _SignatureState(
+                signature, handle, self._policies.of(model, handle.id.name)
+            )
         if state.parameters is None and signature.steady:
             cost = state.cost(inputs)
             if cost.seconds < INLINE_SECONDS:
@@ -127,7 +142,9 @@ class EngineExecutor:
     ) -> list[Array]:
         loop = asyncio.get_running_loop()
         work = _Work(state, signature, tuple(outputs))
-        rows = count_rows(inputs) if state.joins and not work.check.refused else None
+        rows = count_rows(inputs) if state.joins and not work.refusal.refused else None
+        if rows is not None and state.parameters is None and not fit(inputs, signature):
+            rows = None  # what is known of rows that have the shape of the signature may not hold for others
         limit = None if state.time_limit is None else time.monotonic() + state.time_limit
         late = deadline_exceeded
         if limit is not None and (deadline is None or limit < deadline):
@@ -168,6 +185,7 @@ class EngineExecutor:
         if parameters is not None:
 
             def start(parts: list[Part]) -> None:
+                self._observe_waits(BATCH_THREADS, waits(parts))
                 self._submit(self._batch_threads, work.batch(parts, parameters, state.observe), release)
 
             queue = BatchQueue(parameters, self._batch_slots, start)
@@ -175,6 +193,8 @@ class EngineExecutor:
             size = state.batch_size(work.outputs, inputs)
 
             def start_beside(parts: list[Part], running: int) -> None:
+                self._observe_waits(ENGINE_THREADS, waits(parts))
+
                 def observe(inputs: Inputs, seconds: float) -> None:
                     state.observe(inputs, seconds)
                     size.add(count_rows(inputs) or 1, seconds / running)
@@ -223,7 +243,7 @@ class _SignatureState:
     """What is learned about a signature, and what waits for it. It must not refer to the signature: see its holder."""
 
     __slots__ = (
-        *("_batch_sizes", "_checks", "_costs", "_label", "_trusted"),
+        *("_batch_sizes", "_costs", "_label", "_refusals"),
         *("joins", "pads", "parameters", "queues", "threads", "time_limit"),
     )
 
@@ -234,16 +254,15 @@ class _SignatureState:
         self.time_limit = None if own is None else own.time_limit
         # Batches by parameters share a number of threads, and a run that waits for another model's could take the last.
         self.parameters = policy if isinstance(policy, BatchingParameters) and own is None else None
-        self._trusted = signature.row_wise_promised
-        automatic = policy is Batching.AUTOMATIC or self._trusted
+        automatic = policy is Batching.AUTOMATIC or signature.row_wise_promised
         self.joins = self.parameters is not None or (automatic and signature.row_wise)
-        """Whether requests may be joined, until a check refuses it."""
+        """Whether requests may be joined, until a batch shows that they cannot."""
         self.pads = self.parameters is not None and self.parameters.pad_variable_length_inputs
         self.queues: dict[Key, BatchQueue | AutomaticQueue] = {}
         """By outputs and shapes, those in use."""
         self._costs: dict[int, CostEstimate] = {}
         self._batch_sizes: dict[Key, BatchSize] = {}
-        self._checks: dict[tuple[str, ...], RowCheck] = {}
+        self._refusals: dict[tuple[str, ...], Refusal] = {}
         self._label = f"signature {signature.name} of {handle.id}"
 
     def cost(self, inputs: Inputs) -> CostEstimate:
@@ -264,11 +283,11 @@ class _SignatureState:
             size = self._batch_sizes[key] = BatchSize()
         return size
 
-    def check(self, outputs: tuple[str, ...]) -> RowCheck:
-        check = self._checks.get(outputs)
-        if check is None:
-            check = self._checks[outputs] = RowCheck(self._label, trusted=self._trusted)
-        return check
+    def refusal(self, outputs: tuple[str, ...]) -> Refusal:
+        refusal = self._refusals.get(outputs)
+        if refusal is None:
+            refusal = self._refusals[outputs] = Refusal(self._label)
+        return refusal
 
     def limit_exceeded(self) -> ServingError:
         logger.warning("A run of %s takes longer than its time limit of %g s", self._label, self.time_limit)
@@ -284,18 +303,18 @@ class _SignatureState:
 class _Work:
     """What the requests of one batch have in common."""
 
-    __slots__ = ("check", "outputs", "signature", "state")
+    __slots__ = ("outputs", "refusal", "signature", "state")
 
     def __init__(self, state: _SignatureState, signature: Signature, outputs: tuple[str, ...]) -> None:
         self.state = state
         self.signature = signature
         self.outputs = outputs
-        self.check = state.check(outputs)
+        self.refusal = state.refusal(outputs)
 
     def batch(
         self, parts: list[Part], parameters: BatchingParameters | None, observe: Callable[[Inputs, float], None]
     ) -> BatchRun:
-        return BatchRun(self.signature, self.outputs, parts, self.check, parameters, observe)
+        return BatchRun(self.signature, self.outputs, parts, self.refusal, parameters, observe)
 
 
 def _stopping() -> ServingError:

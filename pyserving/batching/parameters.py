@@ -1,6 +1,7 @@
 """How requests are joined into batches: what may be chosen, and TensorFlow Serving's parameters."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from weakref import WeakKeyDictionary
@@ -22,10 +23,9 @@ class Batching(Enum):
     OFF = "off"
     """Every request is run by itself."""
     AUTOMATIC = "automatic"
-    """What arrives while an engine call runs forms the next batch, of signatures whose rows seem independent.
+    """What arrives while an engine call runs forms the next batch, of signatures whose rows are independent.
 
-    That is told by the graph and by samples, which a model whose rows do look at each other may deceive: hence it is
-    the operator's choice.
+    Only where the platform has proven that of the graph, or the author of the model promises it.
     """
 
 
@@ -127,8 +127,10 @@ def read_parameters_file(path: str) -> BatchingParameters:
 class BatchingPolicies:
     """Which model is batched how."""
 
-    def __init__(self, default: Policy = Batching.OFF) -> None:
+    def __init__(self, default: Policy = Batching.OFF, never_automatic: Collection[str] = ()) -> None:
+        """``never_automatic``: names of models that are not batched where ``default`` is AUTOMATIC."""
         self.default = default
+        self._never_automatic = frozenset(never_automatic)
         self._own: WeakKeyDictionary[Model, Policy] = WeakKeyDictionary()
 
     @property
@@ -138,8 +140,10 @@ class BatchingPolicies:
             return self.default.num_batch_threads
         return BatchingParameters().num_batch_threads
 
-    def of(self, model: Model) -> Policy:
-        return self._own.get(model, self.default)
+    def of(self, model: Model, name: str) -> Policy:
+        """Of a model that is served under ``name``."""
+        policy = self._own.get(model, self.default)
+        return Batching.OFF if policy is Batching.AUTOMATIC and name in self._never_automatic else policy
 
     def assign(self, model: Model, policy: Policy) -> None:
         self._own[model] = policy

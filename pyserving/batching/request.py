@@ -1,6 +1,7 @@
 """A request that waits for an engine call, and the parts of it that go into batches."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,12 +18,13 @@ Outcome = list[Array] | BaseException
 class Request:
     """Used on the event loop; another thread may read it, and call ``done`` and ``claim``."""
 
-    __slots__ = ("_claims", "_missing", "_results", "deadline", "future", "inputs", "rows")
+    __slots__ = ("_claims", "_missing", "_results", "created", "deadline", "future", "inputs", "rows")
 
     def __init__(
         self, future: "asyncio.Future[list[Array]]", inputs: Inputs, rows: int, deadline: float | None
     ) -> None:
         self.future = future
+        self.created = time.monotonic()
         self.inputs = inputs
         self.rows = rows
         self.deadline = deadline
@@ -80,6 +82,12 @@ class Request:
         self._missing -= 1
         if not self._missing and not self.done:
             self.settle([np.concatenate(arrays) for arrays in zip(*self._results, strict=True)])
+
+
+def waits(parts: "Sequence[Part]") -> list[float]:
+    """How long, in microseconds, the request of each has waited until now."""
+    now = time.monotonic()
+    return [(now - part.request.created) * 1e6 for part in parts]
 
 
 @dataclass(slots=True, eq=False)

@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from pyserving.platforms.model import Array
+from pyserving.platforms.model import Array, Signature
 
 Inputs = Mapping[str, Array]
 Key = tuple[object, ...]
@@ -22,6 +22,19 @@ def count_rows(inputs: Inputs) -> int | None:
             return None
         rows = len(array)
     return rows
+
+
+def fit(inputs: Inputs, signature: Signature) -> bool:
+    """Whether the inputs have the shapes that the signature names; of no shape means vectors."""
+    return all(_fits(array.shape, signature.inputs[name].shape) for name, array in inputs.items())
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> bool:
+    if wanted is None:
+        return len(shape) == 1
+    return len(shape) == len(wanted) and all(
+        size is None or size == found for found, size in zip(shape, wanted, strict=True)
+    )
 
 
 def join_key(inputs: Inputs, *, pad: bool) -> Key:

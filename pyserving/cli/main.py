@@ -64,9 +64,15 @@ def main() -> None:
 @click.option(
     "--batching",
     type=click.Choice([choice.value for choice in Batching]),
-    default=Batching.OFF.value,
+    default=Batching.AUTOMATIC.value,
     show_default=True,
     help="automatic: join requests that arrive while others are computed, for models whose rows are independent.",
+)
+@click.option(
+    "--batching-exclude",
+    multiple=True,
+    metavar="NAME",
+    help="A model that is not batched automatically; may be given several times.",
 )
 @click.option(
     "--grace",
@@ -97,6 +103,7 @@ def serve(
     op_libraries: tuple[str, ...],
     python_models: str,
     batching: str,
+    batching_exclude: tuple[str, ...],
     grace: float,
     log_format: str,
 ) -> None:
@@ -118,6 +125,7 @@ def serve(
             op_libraries=op_libraries,
             python_options=PythonOptions(PythonModels(python_models)),
             batching=Batching(batching),
+            never_automatic=batching_exclude,
             grace_period=grace,
             session_options=SessionOptions(
                 tags=tuple(tag for tag in tags.split(",") if tag), intra_op_parallelism=threads

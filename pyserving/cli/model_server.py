@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import pyserving
+from pyserving.batching.parameters import Batching
 from pyserving.cli.model_server_flags import ModelServerFlags, read_command_line, usage
 from pyserving.cli.platform_config import PLATFORM, PlatformConfig, platform_from_file, platform_from_flags
 from pyserving.core.errors import ServingError, invalid_argument
@@ -72,7 +73,8 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         rest_timeout=flags.rest_api_timeout_in_ms / 1e3,
         cors=flags.rest_api_enable_cors_support,
         as_tensor_content=flags.enable_serialization_as_tensor_content,
-        batching=platform.batching,
+        batching=platform.batching or (Batching.AUTOMATIC if flags.automatic_batching else Batching.OFF),
+        never_automatic=tuple(name for name in flags.automatic_batching_exclude.split(",") if name),
         per_model_batching=platform.per_model_batching,
         poll_wait=flags.file_system_poll_wait_seconds,
         num_load_threads=flags.num_load_threads,

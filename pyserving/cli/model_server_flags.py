@@ -179,6 +179,18 @@ class ModelServerFlags:
     enable_per_model_batching_parameters: bool = _flag(
         False, _BATCHING, "With --enable_batching: read batching_params.pbtxt in each version folder."
     )
+    automatic_batching: bool = _flag(
+        True,
+        _BATCHING,
+        "Without --enable_batching: join requests that arrive while others are computed, for models whose rows are "
+        "independent. No request waits for others. TensorFlow Serving does not have this flag.",
+    )
+    automatic_batching_exclude: str = _flag(
+        "",
+        _BATCHING,
+        "Names of models, with commas between, that --automatic_batching leaves alone. TensorFlow Serving does not "
+        "have this flag.",
+    )
 
     enable_model_warmup: bool = _flag(
         True, _WARMUP, "Replay a version's recorded requests before it becomes available."

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from pyserving.batching.parameters import Batching, BatchingParameters, Policy, parameters_from_proto
+from pyserving.batching.parameters import BatchingParameters, parameters_from_proto
 from pyserving.batching.parameters import read_parameters_file as read_batching_file
 from pyserving.cli.model_server_flags import ModelServerFlags
 from pyserving.core.errors import invalid_argument
@@ -28,7 +28,7 @@ logger = logging.getLogger("pyserving.cli")
 class PlatformConfig:
     """The fields of Settings that a ``SessionBundleConfig`` decides on."""
 
-    batching: Policy
+    batching: BatchingParameters | None
     per_model_batching: bool
     session_options: SessionOptions
     prefer_tflite: bool
@@ -66,7 +66,7 @@ def platform_from_file(path: str) -> PlatformConfig | None:
     for field, _ in config.ListFields():
         if field.name in _IGNORED:
             logger.warning("%s: %s is accepted but has no effect", path, field.name)
-    batching: Policy = Batching.OFF
+    batching = None
     if config.HasField("batching_parameters"):
         batching = parameters_from_proto(config.batching_parameters)
     return PlatformConfig(
@@ -89,7 +89,7 @@ def _tflite_options(num_pools: int, num_interpreters_per_pool: int) -> TFLiteOpt
     )
 
 
-def _batching(flags: ModelServerFlags) -> Policy:
+def _batching(flags: ModelServerFlags) -> BatchingParameters | None:
     if flags.enable_batching:
         if flags.batching_parameters_file:
             return read_batching_file(flags.batching_parameters_file)
@@ -98,7 +98,7 @@ def _batching(flags: ModelServerFlags) -> Policy:
         raise invalid_argument(
             "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
         )
-    return Batching.OFF
+    return None
 
 
 def _session_options(flags: ModelServerFlags) -> SessionOptions:

@@ -36,12 +36,11 @@ class ServingMetrics:
         )
         self._examples = add(Counter(serving + "request_example_count_total", ["model"]))
         self._warmups = add(Histogram(serving + "model_warmup_latency", ["model_path", "status"], _LATENCIES))
-        self.queuing_latency = add(
+        self._queuing_latency = add(
             Histogram(
                 serving + "batching_session:queuing_latency", ["thread_pool_name"], exponential_bounds(100, 1.2, 52)
             )
         )
-        """In microseconds: how long requests wait for their batch to begin."""
         self._loads = add(Counter(":tensorflow:cc:saved_model:load_attempt_count", ["model_path", "status"]))
         self._load_time = add(Counter(":tensorflow:cc:saved_model:load_latency", ["model_path"]))
 
@@ -90,6 +89,10 @@ class ServingMetrics:
         """One request held so many examples."""
         self._example_counts.labels(model_name).observe(count)
         self._examples.labels(model_name).add(count)
+
+    def requests_waited(self, thread_pool_name: str, micros: Sequence[float]) -> None:
+        """The requests of one batch waited so many microseconds for it to begin."""
+        self._queuing_latency.labels(thread_pool_name).observe(*micros)
 
     def load_ended(self, path: str, seconds: float, *, loaded: bool) -> None:
         """An attempt to load the version in the folder ``path``. Any thread may call."""

@@ -42,9 +42,10 @@ class Signature:
     """How long a run takes is told by the size of its inputs. Else it may depend on their values, as the number of
     turns of a loop does, or on something outside; then no run may hold up the event loop."""
     row_wise: bool = False
-    """As far as the platform can tell, each row of the outputs is computed from that row of the inputs alone."""
+    """It is proven, or promised by the author of the model, that each row of the outputs is computed from that row of
+    the inputs alone, for inputs that have the shapes of ``inputs`` (a vector where it is unknown)."""
     row_wise_promised: bool = False
-    """``row_wise`` is what the model's author says: it need not be found out, and requests may be joined."""
+    """``row_wise`` is what the model's author says: requests are joined also where batching is off."""
     streams: bool = False
     """The answer comes in pieces, each with all outputs, by ``StreamingModel.stream``; ``run`` fails."""
 

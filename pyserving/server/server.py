@@ -45,9 +45,9 @@ class Server:
     """To be made and used inside a running event loop."""
 
     def __init__(self, settings: Settings) -> None:
-        policies = BatchingPolicies(settings.batching)
+        policies = BatchingPolicies(settings.batching, settings.never_automatic)
         self._metrics = ServingMetrics(lambda name: self.catalog.has_model(name))
-        self._executor = EngineExecutor(settings.engine_threads, policies)
+        self._executor = EngineExecutor(settings.engine_threads, policies, self._metrics.requests_waited)
         self._request_log_writer = RequestLogWriter()
         self._request_logs: dict[str, ModelLog] = {}
         self._warmup = Warmup(

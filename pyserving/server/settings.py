@@ -1,6 +1,6 @@
 """All that a server can be told. The commands fill it in; nothing else reads flags or the environment."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from pyserving.batching.parameters import Batching, Policy
@@ -48,8 +48,10 @@ class Settings:
     """Refuse a signature whose method name says that it was made for another method than the one called."""
     engine_threads: int = 8
     """Engine calls that may run at once, besides those that the event loop runs itself."""
-    batching: Policy = Batching.OFF
+    batching: Policy = Batching.AUTOMATIC
     """How requests are joined for one engine call."""
+    never_automatic: Collection[str] = ()
+    """Names of models that are not batched where ``batching`` is automatic."""
     per_model_batching: bool = False
     """Each version folder says how, in batching_params.pbtxt; of ``batching`` only the number of threads counts."""
 

@@ -3,18 +3,21 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from batching_fakes import Compute, Crowd, FakeVersion, ask, doubled, entered, floats, signature
+from batching_fakes import Crowd, FakeVersion, ask, doubled, entered, floats, signature
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyserving.batching import executor as executor_module
 from pyserving.batching.executor import EngineExecutor
 from pyserving.batching.parameters import Batching, BatchingPolicies
+from pyserving.batching.rows import fit
 from pyserving.core.errors import Code, ServingError, invalid_argument
-from pyserving.platforms.model import Array, Signature
+from pyserving.platforms.dtypes import DType
+from pyserving.platforms.model import Array, Signature, TensorSpec
 
 CALLS = 2
 """While so many calls run, what arrives waits."""
@@ -40,125 +43,80 @@ async def crowded(executor: EngineExecutor, version: FakeVersion, serve: Signatu
         return [values(outcome) for outcome in await crowd.answers()]
 
 
-async def trusted(executor: EngineExecutor, version: FakeVersion, serve: Signature) -> None:
-    """Lets the executor find out that requests may be joined."""
-    for _ in range(3):
-        await crowded(executor, version, serve, floats(1), floats(2))
-
-
-def test_the_first_batches_are_run_both_ways_and_then_requests_are_joined() -> None:
+def test_what_waits_is_joined() -> None:
     serve = signature()
     version = FakeVersion({serve: doubled})
 
     async def main() -> None:
         executor = EngineExecutor(4, AUTOMATIC)
-        for _ in range(3):
-            assert await crowded(executor, version, serve, floats(1, 2), floats(3)) == [[2, 4], [6]]
-            assert version.model.sizes() == [2, 1, 5], "each alone, then all joined, with a blank row at either end"
         assert await crowded(executor, version, serve, floats(1, 2), floats(3)) == [[2, 4], [6]]
         assert version.model.sizes() == [3]
 
     asyncio.run(main())
 
 
-def centred(inputs: Mapping[str, Array]) -> dict[str, Array]:
-    x = inputs["x"]
-    return {"y": x - x.sum() / max(x.size, 1)}
-
-
-def sorted_rows(inputs: Mapping[str, Array]) -> dict[str, Array]:
-    return {"y": np.sort(inputs["x"])}
-
-
-def total(inputs: Mapping[str, Array]) -> dict[str, Array]:
-    return {"y": inputs["x"].sum()}
-
-
-def always_two(_: Mapping[str, Array]) -> dict[str, Array]:
-    return {"y": floats(7, 8)}
-
-
-@pytest.mark.parametrize("compute", [centred, sorted_rows, total, always_two])
-def test_what_looks_at_several_rows_is_found_out_and_never_joined(compute: Compute) -> None:
+def test_it_is_told_how_long_each_request_waited() -> None:
     serve = signature()
-    version = FakeVersion({serve: compute})
+    version = FakeVersion({serve: doubled})
+    seen: list[tuple[str, list[float]]] = []
 
     async def main() -> None:
-        executor = EngineExecutor(4, AUTOMATIC)
-        for first, second in ((1.0, 1.0), (1.0, 3.0), (2.0, 8.0), (3.0, 1.0), (4.0, 4.0)):
-            xs = [floats(first), floats(second)]
-            assert await crowded(executor, version, serve, *xs) == [compute({"x": x})["y"].tolist() for x in xs]
+        executor = EngineExecutor(4, AUTOMATIC, lambda name, micros: seen.append((name, list(micros))))
+        await crowded(executor, version, serve, floats(1, 2), floats(3))
 
+    begin = time.monotonic()
     asyncio.run(main())
-    assert version.model.sizes() == [1, 1]
+    most = (time.monotonic() - begin) * 1e6
+    assert [(name, len(micros)) for name, micros in seen] == [("engine_threads", 1)] * CALLS + [("engine_threads", 2)]
+    assert all(0 <= each <= most for _, micros in seen for each in micros)
+    assert seen[-1][1][0] >= seen[-1][1][1], "the first to come waits longest"
 
 
-def test_equal_requests_are_enough_to_find_out() -> None:
+def test_outputs_that_cannot_be_split_after_all_are_found_out() -> None:
+    def total(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {"y": inputs["x"].sum()}
+
     serve = signature()
-    good, bad = FakeVersion({serve: doubled}), FakeVersion({serve: centred})
-
-    async def main(version: FakeVersion) -> list[int]:
-        executor = EngineExecutor(4, AUTOMATIC)
-        for _ in range(4):
-            await crowded(executor, version, serve, floats(5), floats(5))
-        return version.model.sizes()
-
-    assert asyncio.run(main(good)) == [2]
-    assert asyncio.run(main(bad)) == [1, 1]
-
-
-def test_rows_that_are_all_blank_prove_nothing() -> None:
-    serve = signature()
-    version = FakeVersion({serve: centred})
+    version = FakeVersion({serve: total})
 
     async def main() -> None:
         executor = EngineExecutor(4, AUTOMATIC)
-        for _ in range(5):
-            await crowded(executor, version, serve, floats(0), floats(0))
-        assert await crowded(executor, version, serve, floats(1), floats(3)) == [[0], [0]]
+        assert await crowded(executor, version, serve, floats(1, 2), floats(3)) == [3, 3]
+        assert version.model.sizes() == [3, 2, 1]
+        assert await crowded(executor, version, serve, floats(1, 2), floats(3)) == [3, 3]
+        assert version.model.sizes() == [2, 1]
 
     asyncio.run(main())
 
 
-def test_where_blank_rows_fail_the_requests_themselves_are_compared() -> None:
-    def positive(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        if (inputs["x"] <= 0).any():
-            raise invalid_argument("not positive")
-        return doubled(inputs)
-
+def test_inputs_of_another_shape_than_the_signature_has_are_not_joined() -> None:
     serve = signature()
-    version = FakeVersion({serve: positive})
+    version = FakeVersion({serve: doubled})
 
     async def main() -> None:
         executor = EngineExecutor(4, AUTOMATIC)
-        await crowded(executor, version, serve, floats(1), floats(1))
-        assert version.model.sizes() == [1, 1, 4], "joined with blanks; without them nothing would stand out"
-        for _ in range(3):
-            await crowded(executor, version, serve, floats(1), floats(2))
-        assert version.model.sizes() == [1, 1, 4, 2]
-        await crowded(executor, version, serve, floats(1), floats(2))
-        assert version.model.sizes() == [2]
-
-    asyncio.run(main())
-
-
-def test_what_can_never_be_found_out_is_given_up() -> None:
-    def lonely(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        if len(inputs["x"]) != 1:
-            raise invalid_argument("one row only")
-        return doubled(inputs)
-
-    serve = signature()
-    version = FakeVersion({serve: lonely})
-
-    async def main() -> None:
-        executor = EngineExecutor(4, AUTOMATIC)
-        for _ in range(16):
-            assert await crowded(executor, version, serve, floats(1), floats(2)) == [[2], [4]]
-        assert await crowded(executor, version, serve, floats(1), floats(2)) == [[2], [4]]
+        matrix = np.ones((1, 2), np.float32)
+        assert await crowded(executor, version, serve, matrix, matrix) == [[[2, 2]], [[2, 2]]]
         assert version.model.sizes() == [1, 1]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted", "fits"),
+    [
+        ((3,), (None,), True),
+        ((3,), None, True),
+        ((3, 2), None, False),
+        ((3, 2), (None, 2), True),
+        ((3, 1), (None, 2), False),
+        ((3, 2), (None, None), True),
+        ((3, 2), (None,), False),
+    ],
+)
+def test_a_shape_fits(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None, fits: bool) -> None:
+    spec = TensorSpec("x", "x:0", DType.FLOAT, wanted)
+    assert fit({"x": np.zeros(shape, np.float32)}, Signature("s", {"x": spec}, {})) is fits
 
 
 @pytest.mark.parametrize("serve", [signature(row_wise=False), signature(stateless=False, row_wise=False)])
@@ -179,6 +137,7 @@ def test_it_can_be_switched_off_for_all_or_for_a_model() -> None:
     version = FakeVersion({serve: doubled})
     own = BatchingPolicies(Batching.AUTOMATIC)
     own.assign(version.model, Batching.OFF)  # type: ignore[arg-type]  # as much of a Model as is needed
+    by_name = BatchingPolicies(Batching.AUTOMATIC, never_automatic=["other", "m"])
 
     async def main(policies: BatchingPolicies) -> None:
         executor = EngineExecutor(8, policies)
@@ -188,17 +147,24 @@ def test_it_can_be_switched_off_for_all_or_for_a_model() -> None:
 
     asyncio.run(main(BatchingPolicies(Batching.OFF)))
     asyncio.run(main(own))
+    asyncio.run(main(by_name))
+
+
+def matrices() -> Signature:
+    serve = signature()
+    return replace(serve, inputs={"x": replace(serve.inputs["x"], shape=(None, None))})
 
 
 def test_a_request_waits_only_while_others_of_its_kind_run() -> None:
-    serve = signature()
-    version = FakeVersion({serve: doubled})
+    vectors, anything = signature(), matrices()
+    version = FakeVersion({vectors: doubled, anything: doubled})
 
     async def main() -> None:
         version.model.gate.clear()
         executor = EngineExecutor(8, AUTOMATIC)
         tasks = []
         for shape in ((1,), (1, 2), (1, 3)):
+            serve = anything if len(shape) > 1 else vectors
             for _ in range(CALLS):
                 x = np.ones(shape, np.float32)
                 tasks.append(asyncio.ensure_future(ask(executor, version, serve, {"x": x})))
@@ -220,7 +186,6 @@ def test_the_one_that_fails_fails_alone() -> None:
 
     async def main() -> None:
         executor = EngineExecutor(4, AUTOMATIC)
-        await trusted(executor, version, serve)
         async with Crowd(executor, version, serve, busy=CALLS) as crowd:
             for x in (1, 13, 2):
                 await crowd.add({"x": floats(x)})
@@ -261,7 +226,6 @@ def test_a_batch_has_no_more_rows_than_pay_but_a_request_is_never_split() -> Non
 
     async def main() -> None:
         executor = EngineExecutor(4, AUTOMATIC)
-        await trusted(executor, version, serve)
         async with Crowd(executor, version, serve, busy=CALLS) as crowd:
             for size in (40, 100, 30, 20):
                 await crowd.add({"x": np.ones(size, np.float32)})
@@ -279,7 +243,6 @@ def test_who_waits_is_answered_at_the_deadline_and_who_leaves_is_left_out() -> N
 
     async def main() -> None:
         executor = EngineExecutor(4, AUTOMATIC)
-        await trusted(executor, version, serve)
         async with Crowd(executor, version, serve, busy=CALLS) as crowd:
             late = await crowd.add({"x": floats(1)}, deadline=time.monotonic() + 0.02)
             gone = await crowd.add({"x": floats(2)})
@@ -297,13 +260,19 @@ def test_who_waits_is_answered_at_the_deadline_and_who_leaves_is_left_out() -> N
     assert version.drained.wait(5)
 
 
+def centred(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    x = inputs["x"]
+    return {"y": x - x.sum() / max(x.size, 1)}
+
+
 row_counts = st.lists(st.integers(0, 5), min_size=1, max_size=25)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(row_counts, st.sampled_from([doubled, centred]), st.integers(0, 2**32 - 1))
-def test_under_concurrency_each_answer_is_the_lone_answer(sizes: list[int], compute: Compute, seed: int) -> None:
-    serve = signature()
+@given(row_counts, st.booleans(), st.integers(0, 2**32 - 1))
+def test_under_concurrency_each_answer_is_the_lone_answer(sizes: list[int], row_wise: bool, seed: int) -> None:
+    compute = doubled if row_wise else centred
+    serve = replace(matrices(), row_wise=row_wise)
     version = FakeVersion({serve: compute})
     random = np.random.default_rng(seed)
     xs = [random.random((size, int(random.integers(1, 3))), np.float32) + 1 for size in sizes]

@@ -477,3 +477,17 @@ def test_a_signature_is_forgotten_with_its_model() -> None:
     left = asyncio.run(main())
     gc.collect()
     assert left() is None
+
+
+def test_it_is_told_how_long_each_request_waited() -> None:
+    serve = signature()
+    version = FakeVersion({serve: doubled})
+    seen: list[tuple[str, int]] = []
+
+    async def main() -> None:
+        policies = BatchingPolicies(replace(FOUR, batch_timeout_micros=1000))
+        executor = EngineExecutor(4, policies, lambda name, micros: seen.append((name, len(micros))))
+        await asyncio.gather(*(ask(executor, version, serve, {"x": floats(1)}) for _ in range(4)))
+
+    asyncio.run(main())
+    assert seen == [("batch_threads", 4)]

@@ -133,7 +133,7 @@ def test_a_version_with_parameters_of_its_own_is_batched_by_these(tmp_path: Path
     loader = PerModelBatchingLoader(inner, str(tmp_path), policies)
     assert loader.estimate_resources() == Resources(ram_bytes=7)
     model = loader.load()
-    policy = policies.of(model)
+    policy = policies.of(model, "m")
     assert isinstance(policy, BatchingParameters)
     assert policy.max_batch_size == 4
     assert policies.num_batch_threads == 3, "all models share the threads"
@@ -144,8 +144,8 @@ def test_a_version_with_parameters_of_its_own_is_batched_by_these(tmp_path: Path
 def test_a_version_without_a_file_is_not_batched_though_others_are(tmp_path: Path) -> None:
     policies = BatchingPolicies(BatchingParameters())
     model = PerModelBatchingLoader(FakeLoader(), str(tmp_path), policies).load()
-    assert policies.of(model) is Batching.OFF
-    assert policies.of(FunctionModel({})) == BatchingParameters()
+    assert policies.of(model, "m") is Batching.OFF
+    assert policies.of(FunctionModel({}), "m") == BatchingParameters()
 
 
 def test_a_version_with_a_broken_file_does_not_load(tmp_path: Path) -> None:

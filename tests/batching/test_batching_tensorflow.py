@@ -193,6 +193,6 @@ def test_what_the_graph_tells_about_joining(load: Callable[[str], TensorFlowMode
         "text": (True, False),
         "no_inputs": (True, False),
     }
-    assert known("unknown_rank") == {"serving_default": (True, False)}
+    assert known("unknown_rank") == {"serving_default": (True, True)}, "of vectors"
     counter = known("counter")
     assert counter["add"] == counter["random"] == (False, False)

@@ -133,6 +133,8 @@ OTHER_VALUES = {
     "enable_batching": True,
     "batching_parameters_file": "/b",
     "enable_per_model_batching_parameters": True,
+    "automatic_batching": False,
+    "automatic_batching_exclude": "a,b",
     "allow_version_labels_for_unavailable_models": True,
     "model_config_file": "/c",
     "model_config_file_poll_wait_seconds": 7,

@@ -61,7 +61,7 @@ def test_flags_are_passed_over(tmp_path: Path) -> None:
     got = settings(tmp_path, tensorflow(""), *flags)
     assert got.session_options.config_proto().SerializeToString() == b""
     assert got.session_options.tags == ("serve",)
-    assert got.batching is Batching.OFF
+    assert got.batching is Batching.AUTOMATIC
     assert got.warmup_iterations == 0
 
 
@@ -91,3 +91,17 @@ def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ServingError) as caught:
         settings_of(read_command_line(words, {}).flags)
     assert str(caught.value) == f"NOT_FOUND: {tmp_path}/none; No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("flags", "policy", "never"),
+    [
+        ([], Batching.AUTOMATIC, ()),
+        (["--automatic_batching=false"], Batching.OFF, ()),
+        (["--automatic_batching_exclude=a,b"], Batching.AUTOMATIC, ("a", "b")),
+        (["--enable_batching"], BatchingParameters(), ()),
+    ],
+)
+def test_which_way_requests_are_batched(flags: list[str], policy: object, never: tuple[str, ...]) -> None:
+    got = settings_of(read_command_line(["--model_base_path=/m", *flags], {}).flags)
+    assert (got.batching, got.never_automatic) == (policy, never)

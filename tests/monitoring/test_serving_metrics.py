@@ -147,3 +147,11 @@ def test_nothing_is_lost_between_a_flush_and_a_look() -> None:
         metrics.collect()
     assert values_of(metrics, SERVING + "request_count") == {("m", "OK"): 6, ("late", "OK"): 3}
     assert not any(recorder.values())
+
+
+def test_the_waits_of_a_batch_are_put_under_the_name_of_its_threads() -> None:
+    metrics = new_metrics()
+    metrics.requests_waited("engine_threads", [99.0, 150.0])
+    found = values_of(metrics, SERVING + "batching_session:queuing_latency")[("engine_threads",)]
+    assert isinstance(found, Distribution)
+    assert (sum(found.counts), found.sum) == (2, 249.0)

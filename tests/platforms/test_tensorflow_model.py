@@ -229,7 +229,6 @@ def test_many_threads_run_several_models_while_others_load(load: Load, model_dir
 def test_a_signature_with_a_loop_is_not_steady(load: Load) -> None:
     looping = load("slow").signatures["wait"]
     assert not looping.steady
-    assert not looping.row_wise
     assert load("half_plus_two").signatures["serving_default"].steady
     assert load("half_plus_two_tf2").signatures["serving_default"].steady
 

@@ -19,10 +19,6 @@ FILE_NAME = "model.onnx"
 
 _TAKE_AS_LONG_AS_THEY_LIKE = frozenset({"If", "ImageDecoder", "Loop", "NonMaxSuppression", "Scan"})
 """How long they take depends on the values that they are fed."""
-_RANDOM = frozenset(
-    {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-)
-
 logger = logging.getLogger("pyserving.onnx")
 
 
@@ -48,7 +44,6 @@ class OnnxModel:
             method_name=PREDICT_METHOD,
             stateless=True,  # an ONNX graph has no variables
             steady=steady,
-            row_wise=steady and _RANDOM.isdisjoint(op_types) and _one_batch_dimension([*inputs, *outputs]),
         )
         self.signatures: Mapping[str, Signature] = {DEFAULT_SIGNATURE: signature}
         self.signature_defs: Mapping[str, SignatureDef] = signature_defs(self.signatures)
@@ -156,13 +151,3 @@ def _outputs(nodes: Sequence[Any]) -> dict[str, TensorSpec]:
             f"no output is a tensor that can be served: {', '.join(f'{node.name} {node.type}' for node in nodes)}",
         )
     return specs
-
-
-def _one_batch_dimension(nodes: Sequence[Any]) -> bool:
-    """Whether the first dimension of all inputs and outputs has one name, or none, and no other size is open."""
-    firsts = {node.shape[0] if node.shape else 0 for node in nodes}
-    return (
-        len(firsts) == 1
-        and not any(isinstance(first, int) for first in firsts)
-        and all(isinstance(size, int) for node in nodes for size in node.shape[1:])
-    )

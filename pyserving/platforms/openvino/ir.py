@@ -9,7 +9,6 @@ from pyserving.platforms.model import Signature, TensorSpec
 from pyserving.platforms.openvino.compiled import CompiledFunction
 from pyserving.platforms.openvino.runtime import core, message
 from pyserving.platforms.openvino.tensor_types import dtype_of
-from pyserving.platforms.row_wise import has_batch_dimension
 from pyserving.platforms.signature_def import DEFAULT_SIGNATURE, PREDICT_METHOD
 
 FILE_NAME = "model.xml"
@@ -47,7 +46,6 @@ def compile_ir(folder: str, num_threads: int) -> tuple[Signature, CompiledFuncti
         method_name=PREDICT_METHOD,
         stateless=True,
         steady=function.steady,
-        row_wise=function.steady and not function.random and has_batch_dimension(fed, fetched),
     )
     return signature, function
 

@@ -21,9 +21,9 @@ from pyserving.platforms.model import Signature, TensorSpec
 from pyserving.platforms.openvino.compiled import CompiledFunction
 from pyserving.platforms.openvino.runtime import core, message
 from pyserving.platforms.openvino.tensor_types import NARROWED, dtype_of
-from pyserving.platforms.row_wise import has_batch_dimension
 from pyserving.platforms.signature_def import DEFAULT_SIGNATURE
 from pyserving.platforms.tensorflow.graph_ops import GraphOps
+from pyserving.platforms.tensorflow.row_proof.proof import RowProof
 from pyserving.platforms.tensorflow.saved_model import tensor_specs
 from pyserving.protos.messages import MetaGraphDef, SavedModel, SignatureDef
 from pyserving.sources.os_errors import serving_error
@@ -52,7 +52,7 @@ def compile_saved_model(folder: str, tags: Sequence[str], num_threads: int) -> d
     Raises ServingError where there is none.
     """
     meta_graph = _read_meta_graph(folder, tags)
-    graph_ops = GraphOps(meta_graph.graph_def)
+    graph_ops, proof = GraphOps(meta_graph.graph_def), RowProof(meta_graph.graph_def)
     compiled: dict[str, CompiledSignature] = {}
     errors: dict[str, ServingError] = {}
     copies = {
@@ -66,7 +66,7 @@ def compile_saved_model(folder: str, tags: Sequence[str], num_threads: int) -> d
                 ops = graph_ops.behind(info.name for info in signature_def.outputs.values())
                 _check_state(ops)
                 model = _read(scratch, meta_graph, signature_def)
-                compiled[name] = _compile(name, signature_def, model, num_threads)
+                compiled[name] = _compile(name, signature_def, model, num_threads, proof)
             except ServingError as error:
                 errors[name] = error
             else:
@@ -144,7 +144,9 @@ def _warn(which: str, ops: Iterable[str], signature: Signature) -> None:
         logger.warning("%s: OpenVINO leaves out the assertions in the graph", which)
 
 
-def _compile(name: str, signature_def: SignatureDef, model: Any, num_threads: int) -> CompiledSignature:
+def _compile(
+    name: str, signature_def: SignatureDef, model: Any, num_threads: int, proof: RowProof
+) -> CompiledSignature:
     inputs, outputs = tensor_specs(signature_def.inputs), tensor_specs(signature_def.outputs)
     fed = {_port(model.inputs, f"i{position}", spec): spec for position, spec in enumerate(inputs.values())}
     fetched = {spec.name: _port(model.outputs, f"o{position}", spec) for position, spec in enumerate(outputs.values())}
@@ -156,7 +158,7 @@ def _compile(name: str, signature_def: SignatureDef, model: Any, num_threads: in
         method_name=signature_def.method_name,
         stateless=True,
         steady=function.steady,
-        row_wise=function.steady and not function.random and has_batch_dimension(inputs, outputs),
+        row_wise=not function.random and proof.objection(inputs.values(), outputs.values()) is None,
     )
     return signature, signature_def, function
 

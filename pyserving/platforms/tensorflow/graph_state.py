@@ -45,14 +45,6 @@ REFERENCE_VARIABLES = frozenset({"TemporaryVariable", "Variable", "VariableV2"})
 """Kinds of TF1 variables that are written in place, under the eyes of whoever has read them."""
 
 
-_LOOK_AT_ALL_ROWS = frozenset(
-    {
-        "RaggedTensorToTensor",
-        "SparseToDense",
-    }
-)
-"""They make all rows as long as the longest."""
-
 _TAKE_AS_LONG_AS_THEY_LIKE = frozenset(
     {
         # As many turns as a value says. LoopCond: the loops of TF1.
@@ -85,10 +77,6 @@ class GraphState:
     def is_steady(self, tensor_names: Iterable[str]) -> bool:
         """Whether the sizes of what is fed tell how long computing these tensors takes."""
         return _TAKE_AS_LONG_AS_THEY_LIKE.isdisjoint(self._ops.behind(tensor_names))
-
-    def pads_rows(self, tensor_names: Iterable[str]) -> bool:
-        """Whether computing these tensors brings rows to the length of the longest, so that one depends on another."""
-        return not _LOOK_AT_ALL_ROWS.isdisjoint(self._ops.behind(tensor_names))
 
     def _changes_state(self, op: str, status: Status) -> bool:
         if op in _LEAVE_NO_TRACE or op.startswith("TensorArray"):

@@ -13,6 +13,7 @@ from pyserving.platforms.dtypes import NUMPY_OF, DType
 from pyserving.platforms.model import Array, Signature, TensorSpec
 from pyserving.platforms.tensorflow.graph_state import GraphState
 from pyserving.platforms.tensorflow.library import Output, tensorflow
+from pyserving.platforms.tensorflow.row_proof.proof import RowProof
 from pyserving.platforms.tensorflow.saved_model import check_folder, read_signatures
 from pyserving.platforms.tensorflow.session import RunPlan, Session
 from pyserving.platforms.tensorflow.session_config import SessionOptions
@@ -42,9 +43,9 @@ class TensorFlowModel:
                 name: SignatureDef.FromString(meta_graph.signature_def[name].SerializeToString())
                 for name in sorted(meta_graph.signature_def)
             }
-            state = GraphState(tf, meta_graph.graph_def)
+            state, proof = GraphState(tf, meta_graph.graph_def), RowProof(meta_graph.graph_def)
             self.signatures: Mapping[str, Signature] = {
-                name: _with_properties(signature, state)
+                name: _with_properties(signature, state, proof)
                 for name, signature in read_signatures(tf, self.signature_defs).items()
             }
         except BaseException:
@@ -132,23 +133,15 @@ class TensorFlowModel:
                 logger.debug("priming of signature %s ended with %s", signature.name, error)
 
 
-def _with_properties(signature: Signature, state: GraphState) -> Signature:
+def _with_properties(signature: Signature, state: GraphState, proof: RowProof) -> Signature:
     computed = [spec.tensor_name for spec in signature.outputs.values()]
-    stateless = state.leaves_no_trace(computed)
-    steady = state.is_steady(computed)
-    row_wise = (
-        stateless
-        # A loop may turn until all rows are done, and a check sees only the rows that it was shown.
-        and steady
-        and all(spec.shape is not None and spec.shape[:1] == (None,) for spec in signature.inputs.values())
-        # An output whose rows may differ in size from run to run may well take it from the largest of the batch.
-        and all(
-            spec.shape is not None and spec.shape[:1] == (None,) and None not in spec.shape[1:]
-            for spec in signature.outputs.values()
-        )
-        and not state.pads_rows(computed)
+    stateless, steady = state.leaves_no_trace(computed), state.is_steady(computed)
+    objection = (
+        proof.objection(signature.inputs.values(), signature.outputs.values()) if stateless else "it changes the model"
     )
-    return replace(signature, stateless=stateless, steady=steady, row_wise=row_wise)
+    if objection is not None:
+        logger.debug("Requests of signature %s are not joined into batches: %s", signature.name, objection)
+    return replace(signature, stateless=stateless, steady=steady, row_wise=objection is None)
 
 
 def _zeros(spec: TensorSpec) -> Array | None:

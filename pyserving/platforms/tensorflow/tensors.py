@@ -134,6 +134,12 @@ def read_tensor_proto(tf: TensorFlow, serialized: bytes) -> Array:
     except ServingError:
         tf.delete_tensor(tensor)
         raise
+    shape = tuple(tf.dim(tensor, index) for index in range(tf.num_dims(tensor)))
+    dtype = _NUMPY_OF_NUMBER.get(tf.tensor_type(tensor))
+    if 0 in shape and dtype is not None:
+        # Made from a message, such a tensor has no memory at all, and to ask for its size would end the process.
+        tf.delete_tensor(tensor)
+        return np.empty(shape, dtype)
     return take_tensor(tf, tensor, copy=True)
 
 

@@ -12,7 +12,6 @@ from google.protobuf.message import DecodeError
 
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.platforms.model import Signature, TensorSpec
-from pyserving.platforms.row_wise import has_batch_dimension
 from pyserving.platforms.signature_def import DEFAULT_SIGNATURE, PREDICT_METHOD, tensor_info
 from pyserving.platforms.tflite.model_file import ModelFile, SignatureFacts, SubgraphFacts, TensorFacts
 from pyserving.platforms.tflite.tensor_types import dtype_of
@@ -110,8 +109,6 @@ def _bound(file: ModelFile, name: str, signature_def: SignatureDef, facts: Signa
         method_name=signature_def.method_name,
         stateless=stateless,
         steady=steady,
-        # A loop may turn until all rows are done.
-        row_wise=stateless and steady and has_batch_dimension(inputs, outputs),
     )
     return BoundSignature(
         signature=signature,

@@ -50,7 +50,7 @@ def test_a_model_computes_and_shows_its_signature(tmp_path: Path) -> None:
     answer = run(model, x=np.array([[1, 1], [0, 2]], np.float32))["y"]
     np.testing.assert_array_equal(answer, np.array([[6], [7]], np.float32))
     signature = model.signatures["serving_default"]
-    assert (signature.stateless, signature.steady, signature.row_wise) == (True, True, True)
+    assert (signature.stateless, signature.steady) == (True, True)
     shown = model.signature_defs["serving_default"]
     assert shown.method_name == "tensorflow/serving/predict"
     assert shown.inputs["x"].dtype == DType.FLOAT
@@ -120,27 +120,13 @@ def test_weights_in_a_file_beside_the_model(tmp_path: Path) -> None:
 def test_a_loop_may_take_long_and_ends_at_its_time_out(tmp_path: Path) -> None:
     model = load(tmp_path, counting())
     signature = model.signatures["serving_default"]
-    assert (signature.steady, signature.row_wise) == (False, False)
+    assert not signature.steady
     start = np.array(0, np.float32)
     assert run(model, 60.0, steps=np.array(3), start=start)["end"] == 3
     with pytest.raises(ServingError, match="ended after") as caught:
         run(model, 0.2, steps=np.array(1 << 40), start=start)
     assert caught.value.code is Code.DEADLINE_EXCEEDED
     assert run(model, 60.0, steps=np.array(2), start=start)["end"] == 2
-
-
-@pytest.mark.parametrize(
-    ("nodes", "inputs", "outputs"),
-    [
-        ([("Identity", "x", "y")], {"x": (FLOAT, [1, 2])}, {"y": (FLOAT, [1, 2])}),
-        ([("Transpose", "x", "y")], {"x": (FLOAT, ["N", 2])}, {"y": (FLOAT, [2, "N"])}),
-        ([("Identity", "x", "y")], {"x": (FLOAT, ["N", "length"])}, {"y": (FLOAT, ["N", "length"])}),
-        ([("RandomNormalLike", "x", "y")], {"x": (FLOAT, ["N", 2])}, {"y": (FLOAT, ["N", 2])}),
-    ],
-)
-def test_rows_that_may_not_be_joined(tmp_path: Path, nodes: Any, inputs: Any, outputs: Any) -> None:
-    model = load(tmp_path, build([node(*each) for each in nodes], inputs, outputs))
-    assert not model.signatures["serving_default"].row_wise
 
 
 def test_an_unknown_operation_is_named(tmp_path: Path) -> None:

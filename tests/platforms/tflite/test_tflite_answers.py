@@ -159,7 +159,7 @@ def test_what_is_known_of_signatures(load_tflite: LoadTFLite) -> None:
     dense, scale = model.signatures["serving_default"], model.signatures["scale"]
     assert dense.inputs["x"].dtype is DType.FLOAT
     assert dense.inputs["x"].shape == (None, 3)
-    assert (dense.stateless, dense.row_wise) == (True, True)
+    assert (dense.stateless, dense.row_wise) == (True, False)
     assert (scale.stateless, scale.row_wise) == (True, False)
     assert scale.inputs["k"].shape == ()
     assert load_tflite("any_rank").signatures["serving_default"].inputs["x"].shape is None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pyserving.platforms.tensorflow.row_proof.sizes import Shape, Size
 from pyserving.platforms.tensorflow.row_proof.values import Fixed, Numbers, Rows, Unproven, Value
@@ -79,7 +80,7 @@ class Call:
 
     def rows(self, index: int = 0, *, rank: int | None = None, least: int = 1) -> Rows:
         """An input that has rows, of this rank or of at least ``least``."""
-        value = self._input(index)
+        value = self.input(index)
         if not isinstance(value, Rows):
             raise Unproven(f"input {index} has no rows")
         if value.rank < least or (rank is not None and value.rank != rank):
@@ -88,7 +89,7 @@ class Call:
 
     def fixed(self, index: int) -> Fixed:
         """An input that is the same for any batch."""
-        return as_fixed(self._input(index), f"input {index}")
+        return as_fixed(self.input(index), f"input {index}")
 
     def shape_of(self, index: int) -> Shape:
         """The shape of an input that is the same for any batch."""
@@ -98,7 +99,7 @@ class Call:
         return shape
 
     def numbers(self, index: int, *, ndim: int | None = None) -> Numbers:
-        value = self._input(index)
+        value = self.input(index)
         if not isinstance(value, Numbers) or (ndim is not None and value.content.ndim != ndim):
             raise Unproven(f"the values of input {index} are not known")
         return value
@@ -115,7 +116,7 @@ class Call:
         """An input that names one of ``rank`` dimensions, from 0."""
         return checked_axis(self.known(index), rank)
 
-    def _input(self, index: int) -> Value:
+    def input(self, index: int) -> Value:
         if index >= len(self.inputs):
             raise Unproven(f"input {index} is missing")
         return self.inputs[index]
@@ -164,13 +165,16 @@ Rule = Callable[[Call], "Value | list[Value | None]"]
 """What is known of the outputs: of the only one, or of each. Raises Unproven."""
 
 
+R = TypeVar("R", bound=Rule)
+
+
 class Rules(dict[str, Rule]):
     """By operation."""
 
-    def __call__(self, *operations: str) -> Callable[[Rule], Rule]:
+    def __call__(self, *operations: str) -> Callable[[R], R]:
         """Decorates the rule for these operations."""
 
-        def add(rule: Rule) -> Rule:
+        def add(rule: R) -> R:
             self.update(dict.fromkeys(operations, rule))
             return rule
 

@@ -21,12 +21,13 @@ RULES = Rules()
     *("Rint", "Round", "Rsqrt", "Selu", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Square"),
     *("Tan", "Tanh", "ZerosLike"),
     *("CheckNumerics", "CheckNumericsV2", "ComplexAbs", "FakeQuantWithMinMaxArgs", "Imag", "PreventGradient", "Real"),
-    *("AsString", "Bucketize", "DecodeBase64", "EncodeBase64", "StaticRegexFullMatch", "StaticRegexReplace", "StringLength"),
-    *("StringLower", "StringStrip", "StringToHashBucket", "StringToHashBucketFast", "StringToHashBucketStrong"),
+    *("AsString", "Bucketize", "DecodeBase64", "EncodeBase64", "StaticRegexFullMatch", "StaticRegexReplace"),
+    *("StringLength", "StringLower", "StringStrip", "StringToHashBucket", "StringToHashBucketFast"),
+    *("StringToHashBucketStrong",),
     *("StringToNumber", "StringUpper", "UnicodeTranscode"),
 )
 def unary(call: Call) -> Value:
-    value = call.inputs[0]
+    value = call.input(0)
     if isinstance(value, Rows):
         return value
     return Fixed(call.fixed(0).shape)
@@ -34,7 +35,7 @@ def unary(call: Call) -> Value:
 
 @RULES("Identity", "PlaceholderWithDefault", "Snapshot", "StopGradient")
 def same(call: Call) -> Value:
-    return call.inputs[0]
+    return call.input(0)
 
 
 @RULES("IdentityN")
@@ -44,7 +45,7 @@ def each_the_same(call: Call) -> list[Value | None]:
 
 @RULES("Cast")
 def cast(call: Call) -> Value:
-    value = call.inputs[0]
+    value = call.input(0)
     if isinstance(value, Numbers) and call.dtype("DstT") in _WHOLE:
         return value
     return value if isinstance(value, Rows) else Fixed(call.fixed(0).shape)
@@ -103,9 +104,9 @@ def string_join(call: Call) -> Value:
 @RULES("Select")
 def select(call: Call) -> Value:
     """The condition has the shape of the other two, or is a vector that chooses whole rows."""
-    if not isinstance(call.inputs[0], Rows) and not call.shape_of(0):
+    if not isinstance(call.input(0), Rows) and not call.shape_of(0):
         return broadcast_values(call, all_rows(call.inputs[1:]))
-    condition, *chosen = call.inputs
+    condition, *chosen = (call.input(index) for index in range(3))
     rows = all_rows(chosen)
     if call.rows(0).rank == 1 and call.rows(0).shape[0] == rows[0].shape[0]:
         return broadcast_values(call, rows)
@@ -176,4 +177,4 @@ def filled(call: Call, sizes: Sequence[Size | None]) -> Shape:
 
 
 def _is_scalar(call: Call, index: int) -> bool:
-    return not isinstance(call.inputs[index], Rows) and call.shape_of(index) == ()
+    return not isinstance(call.input(index), Rows) and call.shape_of(index) == ()

@@ -1,6 +1,6 @@
 """Operations that compute elements from many others of the same row."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from pyserving.platforms.tensorflow.row_proof.call import Call, Rules, all_rows, checked_axis, inner_axis
 from pyserving.platforms.tensorflow.row_proof.elementwise import filled
@@ -29,7 +29,7 @@ def matmul(call: Call) -> Value:
 @RULES("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
 def batch_matmul(call: Call) -> Value:
     """A product of the last two dimensions, the others are brought to each other's shape."""
-    a, b = call.inputs[:2]
+    a, b = call.input(0), call.input(1)
     left = a.shape if isinstance(a, Rows) else call.shape_of(0)
     right = b.shape if isinstance(b, Rows) else call.shape_of(1)
     if len(left) < 2 or len(right) < 2:
@@ -195,7 +195,7 @@ def local_response(call: Call) -> Value:
 @RULES("ResizeArea", "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor")
 def resize(call: Call) -> Value:
     value = call.rows(rank=4)
-    wanted = call.inputs[1]
+    wanted = call.input(1)
     if isinstance(wanted, Numbers) and not wanted.is_per_batch and len(wanted.sizes) == 2:
         return Rows((value.shape[0], *wanted.sizes, value.shape[3]))
     call.fixed(1)
@@ -219,7 +219,7 @@ def softmax(call: Call) -> Value:
 
 @RULES("All", "Any", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum")
 def reduce(call: Call) -> Value:
-    value = call.inputs[0]
+    value = call.input(0)
     keeps = call.flag("keep_dims", False)
     if isinstance(value, Numbers):
         if call.node.op != "Prod" or value.content.ndim != 1 or keeps:
@@ -234,6 +234,13 @@ def reduce(call: Call) -> Value:
             raise Unproven("it computes one value from all rows")
         return Rows(tuple(result))
     return Fixed(tuple(result))
+
+
+@RULES("ReduceJoin")
+def reduce_join(call: Call) -> Value:
+    if not call.known(1):
+        raise Unproven("no dimensions mean all of them")
+    return reduce(call)
 
 
 @RULES("ArgMax", "ArgMin")
@@ -253,8 +260,9 @@ def cumulate(call: Call) -> Value:
 @RULES("TopKV2")
 def top(call: Call) -> list[Value | None]:
     value = call.rows(least=2)
-    wanted: Sequence[Size] = call.inputs[1].sizes if isinstance(call.inputs[1], Numbers) else ()
+    wanted = call.input(1)
     call.fixed(1)
-    count = wanted[0] if len(wanted) == 1 and wanted[0].factor >= 0 else call.new_size()
+    sizes = wanted.sizes if isinstance(wanted, Numbers) else []
+    count = sizes[0] if len(sizes) == 1 and sizes[0].factor >= 0 else call.new_size()
     found = Rows((*value.shape[:-1], count))
     return [found, found]

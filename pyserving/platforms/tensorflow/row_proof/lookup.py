@@ -10,7 +10,7 @@ RULES = Rules()
 @RULES("Gather", "GatherV2", "ResourceGather")
 def gather(call: Call) -> Value:
     """``axis`` of the parameters is replaced by the dimensions of the indices."""
-    parameters, indices = call.inputs[:2]
+    parameters, indices = call.input(0), call.input(1)
     batch_dims = call.integer("batch_dims", 0)
     if isinstance(parameters, Numbers) and isinstance(indices, Numbers):
         return _gather_numbers(call, parameters, batch_dims)
@@ -66,8 +66,8 @@ def one_hot(call: Call) -> Value:
     value = call.rows()
     call.fixed(2)
     call.fixed(3)
-    depth: Size = call.numbers(1, ndim=0).sizes[0] if isinstance(call.inputs[1], Numbers) else call.new_size()
     call.fixed(1)
+    depth = call.numbers(1, ndim=0).sizes[0] if isinstance(call.input(1), Numbers) else call.new_size()
     axis = inner_axis(checked_axis([call.integer("axis", -1)], value.rank + 1))
     return Rows((*value.shape[:axis], depth, *value.shape[axis:]))
 
@@ -78,6 +78,12 @@ def look_up(call: Call) -> Value:
     if call.shape_of(2):
         raise Unproven("the values in the table are no scalars")
     return call.rows(1)
+
+
+@RULES("LookupTableSize", "LookupTableSizeV2")
+def table_size(call: Call) -> Value:
+    call.fixed(0)
+    return Fixed(())
 
 
 @RULES("ParseExampleV2")

@@ -5,20 +5,23 @@ for each row that is fed, computed from that row alone (``Rows``), or neither. R
 that have a rule; of any other the proof knows nothing, and requests are not joined.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
+from math import prod
 
-from pyserving.core.errors import ServingError
+import numpy as np
+
 from pyserving.platforms.dtypes import DType
 from pyserving.platforms.model import TensorSpec
-from pyserving.platforms.tensorflow.library import TensorFlow
 from pyserving.platforms.tensorflow.row_proof import elementwise, linear, lookup, shaping
 from pyserving.platforms.tensorflow.row_proof.call import Call, as_fixed, known_shape
 from pyserving.platforms.tensorflow.row_proof.shaping import MAX_NUMBERS
-from pyserving.platforms.tensorflow.row_proof.sizes import BATCH, Size, product
+from pyserving.platforms.tensorflow.row_proof.sizes import BATCH, Size
 from pyserving.platforms.tensorflow.row_proof.values import Fixed, Rows, Unproven, Value, numbers
-from pyserving.platforms.tensorflow.tensors import read_tensor_proto
 from pyserving.protos.messages import FunctionDef, GraphDef, NodeDef, TensorProto
+
+logger = logging.getLogger("pyserving.tensorflow")
 
 _RULES = {**elementwise.RULES, **linear.RULES, **lookup.RULES, **shaping.RULES}
 
@@ -37,8 +40,7 @@ _MAX_OPERATIONS = 200_000
 class RowProof:
     """Proves of outputs of a graph that each of their rows depends on that row of what is fed, and on no other."""
 
-    def __init__(self, tf: TensorFlow, graph: GraphDef) -> None:
-        self._tf = tf
+    def __init__(self, graph: GraphDef) -> None:
         self._nodes = {node.name: node for node in graph.node}
         self.functions: Mapping[str, FunctionDef] = {each.signature.name: each for each in graph.library.function}
         self._symbols = count()
@@ -47,7 +49,8 @@ class RowProof:
     def objection(self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> str | None:
         """Why requests with these inputs and outputs must not be joined; None if it is proven that they may be.
 
-        It holds for inputs that have the shapes of their specs; and, for what is run, that no operation keeps state.
+        It holds for inputs that have the shapes of their specs, and are vectors where that is unknown. No operation on
+        the way may keep state.
         """
         self._operations = 0
         try:
@@ -61,6 +64,10 @@ class RowProof:
                     raise Unproven(f"output {spec.name} does not have a row for each row that is fed")
         except Unproven as error:
             return str(error)
+        except Exception:
+            # To batch or not is no reason to keep a model from being served.
+            logger.exception("The proof that rows stay apart has failed")
+            return "the proof has failed"
         return None
 
     def result(self, node: NodeDef, inputs: Sequence[Value], depth: int) -> "_Result":
@@ -77,7 +84,7 @@ class RowProof:
             rule = _RULES.get(node.op)
             if rule is None:
                 raise Unproven(f"nothing is known of operation {node.op}")
-            found = rule(Call(node, inputs, self._new_size, self._read_constant))
+            found = rule(Call(node, inputs, self._new_size, _read_constant))
         except Unproven as error:
             try:
                 for value in inputs:
@@ -110,18 +117,6 @@ class RowProof:
 
     def _new_size(self) -> Size:
         return Size(1, (f"size {next(self._symbols)}",))
-
-    def _read_constant(self, tensor: TensorProto) -> Value:
-        shape = known_shape(tensor.tensor_shape)
-        if shape is None:
-            return Fixed()
-        if tensor.dtype not in (DType.INT32, DType.INT64) or product(shape).factor > MAX_NUMBERS:
-            return Fixed(shape)
-        try:
-            array = read_tensor_proto(self._tf, tensor.SerializeToString())
-        except ServingError:
-            return Fixed(shape)
-        return numbers(map(Size, array.ravel().tolist()), array.shape)
 
 
 class _Result:
@@ -158,9 +153,7 @@ class _Frame:
         self._results: dict[str, _Result | Unproven] = {}
 
     @classmethod
-    def of_call(
-        cls, proof: RowProof, function: FunctionDef, inputs: Sequence[Value], depth: int
-    ) -> list[Value | None]:
+    def of_call(cls, proof: RowProof, function: FunctionDef, inputs: Sequence[Value], depth: int) -> list[Value | None]:
         """What is known of the function's outputs. Raises Unproven."""
         signature = function.signature
         if any(each.number_attr or each.type_list_attr for each in (*signature.input_arg, *signature.output_arg)):
@@ -251,10 +244,27 @@ def _reference(text: str) -> _Reference:
 
 
 def _fed(spec: TensorSpec) -> Rows:
-    if not spec.tensor_name or spec.shape is None or spec.shape[:1] != (None,):
+    shape = (None,) if spec.shape is None else spec.shape
+    if not spec.tensor_name or shape[:1] != (None,):
         raise Unproven(f"dimension 0 of input {spec.name} is not that of a batch")
     tail = [
         Size(1, (f"input {spec.name} dimension {axis}",)) if size is None else Size(size)
-        for axis, size in enumerate(spec.shape[1:], 1)
+        for axis, size in enumerate(shape[1:], 1)
     ]
     return Rows((BATCH, *tail))
+
+
+def _read_constant(tensor: TensorProto) -> Value:
+    shape = known_shape(tensor.tensor_shape)
+    if shape is None:
+        return Fixed()
+    sizes = tuple(size.factor for size in shape)
+    if tensor.dtype not in (DType.INT32, DType.INT64) or prod(sizes) > MAX_NUMBERS:
+        return Fixed(shape)
+    if tensor.tensor_content:
+        found = np.frombuffer(tensor.tensor_content, "<i4" if tensor.dtype == DType.INT32 else "<i8").tolist()
+    else:
+        found = list(tensor.int_val if tensor.dtype == DType.INT32 else tensor.int64_val)
+        # The last one stands for all that are left out; zero where there is none.
+        found += (found[-1:] or [0]) * (prod(sizes) - len(found))
+    return numbers(map(Size, found), sizes) if len(found) == prod(sizes) else Fixed(shape)

@@ -1,6 +1,7 @@
 """Operations on shapes, and those that arrange elements anew."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def rank(call: Call) -> Value:
 
 
 def _shape(call: Call, index: int) -> Shape:
-    value = call.inputs[index]
+    value = call.input(index)
     return value.shape if isinstance(value, Rows | Numbers) else call.shape_of(index)
 
 
@@ -150,7 +151,7 @@ def _with_sum(call: Call, found: Sequence[Shape], axis: int) -> Shape:
 
 @RULES("Unpack")
 def unpack(call: Call) -> list[Value | None]:
-    axis, value = call.integer("axis", 0), call.inputs[0]
+    axis, value = call.integer("axis", 0), call.input(0)
     if isinstance(value, Numbers):
         axis = checked_axis([axis], value.content.ndim)
         return [Numbers(np.asarray(content, object)) for content in np.moveaxis(value.content, axis, 0)]
@@ -181,7 +182,7 @@ def split_by_sizes(call: Call) -> list[Value | None]:
 def _split(call: Call, index: int, axis: int, parts: Sequence[Size]) -> list[Value | None]:
     found = _shape(call, index)
     results = [(*found[:axis], part, *found[axis + 1 :]) for part in parts]
-    if isinstance(call.inputs[index], Rows):
+    if isinstance(call.input(index), Rows):
         inner_axis(axis)
         return [Rows(each) for each in results]
     call.fixed(index)
@@ -193,7 +194,7 @@ def _split(call: Call, index: int, axis: int, parts: Sequence[Size]) -> list[Val
 
 @RULES("Reshape")
 def reshape(call: Call) -> Value:
-    value, wanted = call.inputs[0], call.numbers(1, ndim=1).sizes
+    value, wanted = call.input(0), call.numbers(1, ndim=1).sizes
     if isinstance(value, Numbers) and all(each.number is not None for each in wanted):
         try:
             return Numbers(value.content.reshape(call.known(1)))
@@ -224,7 +225,7 @@ def _reshaped(call: Call, found: Shape, wanted: Sequence[Size]) -> Shape:
 @RULES("Squeeze")
 def squeeze(call: Call) -> Value:
     axes = call.integers("squeeze_dims")
-    if isinstance(call.inputs[0], Numbers):
+    if isinstance(call.input(0), Numbers):
         content = call.numbers(0).content
         dropped = tuple(checked_axis([axis], content.ndim) for axis in axes) or None
         try:
@@ -236,7 +237,7 @@ def squeeze(call: Call) -> Value:
     found = _shape(call, 0)
     positions = {checked_axis([axis], len(found)) for axis in axes}
     kept = tuple(each for axis, each in enumerate(found) if axis not in positions)
-    if isinstance(call.inputs[0], Rows):
+    if isinstance(call.input(0), Rows):
         inner_axis(min(positions))
         return Rows(kept)
     return Fixed(kept)
@@ -244,7 +245,7 @@ def squeeze(call: Call) -> Value:
 
 @RULES("ExpandDims")
 def expand_dims(call: Call) -> Value:
-    value = call.inputs[0]
+    value = call.input(0)
     if isinstance(value, Numbers):
         return Numbers(np.expand_dims(value.content, call.axis(1, value.content.ndim + 1)))
     found = _shape(call, 0)
@@ -262,7 +263,7 @@ def transpose(call: Call) -> Value:
     if sorted(order) != list(range(len(found))):
         raise Unproven("the order of dimensions is not known")
     result = tuple(found[axis] for axis in order)
-    if isinstance(call.inputs[0], Rows):
+    if isinstance(call.input(0), Rows):
         if order[0] != 0:
             raise Unproven("it moves the dimension of the rows")
         return Rows(result)
@@ -316,7 +317,7 @@ def _of_shape(found: Shape) -> Value:
 
 @RULES("BroadcastTo")
 def broadcast_to(call: Call) -> Value:
-    value, wanted = call.inputs[0], tuple(call.numbers(1, ndim=1).sizes)
+    value, wanted = call.input(0), tuple(call.numbers(1, ndim=1).sizes)
     if isinstance(value, Rows):
         if value.rank != len(wanted) or value.shape[0] != wanted[0]:
             raise Unproven("it repeats rows")
@@ -329,7 +330,7 @@ def broadcast_to(call: Call) -> Value:
 
 @RULES("Tile")
 def tile(call: Call) -> Value:
-    value, times = call.inputs[0], call.numbers(1, ndim=1).sizes
+    value, times = call.input(0), call.numbers(1, ndim=1).sizes
     found = _shape(call, 0)
     if len(found) != len(times):
         raise Unproven("it does not fit")
@@ -347,15 +348,15 @@ def tile(call: Call) -> Value:
 
 @RULES("StridedSlice")
 def strided_slice(call: Call) -> Value:
-    value, begin, end, strides = (call.inputs[index] for index in range(4))
+    value, begin, end, strides = (call.input(index) for index in range(4))
     masks = {name: call.integer(f"{name}_mask", 0) for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
     (length,) = _shape(call, 3)
     if length.number is None:
         raise Unproven("how many dimensions it cuts is not known")
     if isinstance(value, Numbers):
-        with_index = _index(call, length.number, masks)
+        index: Any = _index(call, length.number, masks)
         try:
-            return Numbers(np.asarray(value.content[with_index], object))
+            return Numbers(np.asarray(value.content[index], object))
         except IndexError:
             raise Unproven("it does not fit") from None
     found = _shape(call, 0)
@@ -459,7 +460,7 @@ def _index(call: Call, length: int, masks: dict[str, int]) -> tuple[object, ...]
         if masks["new_axis"] & bit:
             index.append(None)
             continue
-        begin, end, step = (_number(_element(call.inputs[place], position)) for place in (1, 2, 3))
+        begin, end, step = (_number(_element(call.input(place), position)) for place in (1, 2, 3))
         if masks["shrink_axis"] & bit:
             index.append(begin)
         else:
