@@ -491,6 +491,20 @@ LARGE_BYTES = 100_000_000
 
 
 @model
+def reductions(folder: Path) -> None:
+    """Little comes out, however much goes in; ``copy`` gives all back."""
+    x = [("x", [None, None], F)]
+    text = [("text", [None], tf.string)]
+    signatures = {
+        "serving_default": signature(x, lambda x: {"total": tf.reduce_sum(x, axis=1)}),
+        "lengths": signature(text, lambda text: {"length": tf.strings.length(text)}),
+        "copy": signature(x, lambda x: {"y": tf.identity(x)}),
+        "copy_bytes": signature(text, lambda text: {"y_bytes": tf.identity(text)}),
+    }
+    save(folder, "1", signatures)
+
+
+@model
 def large(folder: Path) -> None:
     """A variable of 100 MB."""
     module = tf.Module()

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable, Mapping
 
 from pyserving.core.errors import Code, ServingError
+from pyserving.wire.byte_buffer import ByteBuffer
 
 MAX_GRPC_MESSAGE = 7 * 1024
 """Bytes of grpc-message as encoded. grpcio's clients begin to refuse headers at 8 KiB in all."""
@@ -15,6 +16,8 @@ ENCODINGS = b"identity,deflate,gzip"
 WINDOW_BITS: Mapping[bytes, int | None] = {b"identity": None, b"deflate": 15, b"gzip": 31}
 """zlib's wbits by grpc-encoding; None: not compressed."""
 
+_LARGE = 64 * 1024
+"""Messages beyond are gathered in memory that is then handed on, not copied."""
 _CUT = b"..."
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _PERCENT = [bytes((byte,)) if 0x20 <= byte <= 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in range(256)]
@@ -26,17 +29,18 @@ class MessageBuffer:
     ``admit(length)`` is called once for each message, as soon as its length is looked at; it may raise ServingError.
     """
 
-    __slots__ = ("_admit", "_buffer", "_compressed", "_missing")
+    __slots__ = ("_admit", "_buffer", "_compressed", "_large", "_missing")
 
     def __init__(self, admit: Callable[[int], None]) -> None:
         self._admit = admit
         self._buffer = bytearray()  # one, as objects for tiny pieces would take a multiple of their bytes
         self._compressed = False
         self._missing = -1  # -1: still in the prefix
+        self._large: ByteBuffer | None = None  # the message's bytes up to now, while one of some size comes in
 
     def __len__(self) -> int:
         """Bytes of messages that were not taken; of one whose length is known, without the prefix."""
-        return len(self._buffer)
+        return len(self._buffer) + (len(self._large) if self._large is not None else 0)
 
     @property
     def inside(self) -> bool:
@@ -44,7 +48,13 @@ class MessageBuffer:
         return self._missing >= 0 or bool(self._buffer)
 
     def add(self, data: bytes) -> None:
-        self._buffer += data
+        if self._large is None:
+            self._buffer += data
+        elif len(data) <= (room := self._missing - len(self._large)):
+            self._large.write(data)
+        else:
+            self._large.write(memoryview(data)[:room])
+            self._buffer += memoryview(data)[room:]
 
     def take(self) -> tuple[bytes, bool] | None:
         """The next message and whether it is compressed; None if it is not complete. Raises ServingError."""
@@ -59,12 +69,22 @@ class MessageBuffer:
             self._admit(length)
             del buffer[:PREFIX]
             self._missing = length
+            if length > _LARGE and len(buffer) < length:
+                self._large = ByteBuffer(length)
+                self._large.write(bytes(buffer))
+                buffer.clear()
         size = self._missing
-        if len(buffer) < size:
-            return None
-        with memoryview(buffer) as view:
-            message = bytes(view[:size])
-        del buffer[:size]
+        if self._large is not None:
+            if len(self._large) < size:
+                return None
+            message = self._large.take()
+            self._large = None
+        else:
+            if len(buffer) < size:
+                return None
+            with memoryview(buffer) as view:
+                message = bytes(view[:size])
+            del buffer[:size]
         self._missing = -1
         return message, self._compressed
 

@@ -49,7 +49,7 @@ class _Exchange:
 
     __slots__ = (
         *("connection", "head_only", "http10", "keep_alive"),
-        *("queued", "request", "response", "size", "stream", "task"),
+        *("packed", "queued", "request", "response", "size", "stream", "task"),
     )
 
     def __init__(
@@ -57,6 +57,8 @@ class _Exchange:
     ) -> None:
         self.connection = connection
         self.request = request
+        self.packed: Body | None = None
+        """The request's body, where it has yet to be unpacked."""
         self.keep_alive = keep_alive
         self.http10 = http10
         self.head_only = False
@@ -68,8 +70,10 @@ class _Exchange:
 
     def start(self) -> None:
         request, self.request = self.request, None
+        packed, self.packed = self.packed, None
         assert request is not None
-        task = EagerTask(self.connection.handler(request), self._on_done)
+        handler = self.connection.handler
+        task = EagerTask(handler(request) if packed is None else _unpack(request, packed, handler), self._on_done)
         if not task.done:
             self.task = task
 
@@ -83,6 +87,15 @@ class _Exchange:
             self.response = response
         if self.queued:
             self.connection.pump()
+
+
+async def _unpack(request: HttpRequest, packed: Body, handler: HttpHandler) -> HttpResponse:
+    """Handles ``request`` once its body was unpacked, which is done on a thread."""
+    try:
+        request.body = await asyncio.get_running_loop().run_in_executor(None, packed.finish)
+    except BodyTooLarge as refusal:
+        return _error(413, str(refusal))
+    return await handler(request)
 
 
 class _Refused(Exception):  # noqa: N818
@@ -352,7 +365,7 @@ class Http1Connection(Connection):
             if len(piece) == self._length:
                 self._whole_body = piece
                 return
-            body = self._body = PlainBody(self._limits)
+            body = self._body = PlainBody(self._limits, self._length)
         try:
             body.add(piece)
         except BodyTooLarge as refusal:
@@ -362,12 +375,18 @@ class Http1Connection(Connection):
         if self._state == _UPGRADE:
             return
         body = self._whole_body
+        packed = None
         if self._body is not None:
-            body = self._body.finish()
+            if self._body.deferred:
+                packed = self._body
+            else:
+                body = self._body.finish()
             self._body = None
         self._whole_body = b""
         request = HttpRequest(self._method, self._target.decode("latin-1"), self._headers, body)
         exchange = _Exchange(self, request, self._keep_alive, self._http10)
+        exchange.packed = packed
+        size = len(body) if packed is None else packed.received
         exchange.head_only = self._method == "HEAD"
         self._state = _IDLE
         self._completed = True
@@ -380,12 +399,12 @@ class Http1Connection(Connection):
             if exchange.response is not None:
                 self._answer(exchange, exchange.response)
             else:
-                self._queue(exchange, len(body))
+                self._queue(exchange, size)
                 if exchange.stream is not None:
                     self.pump()
         else:
             self._unstarted.append(exchange)
-            self._queue(exchange, len(body))
+            self._queue(exchange, size)
             self.pump()
 
     def _on_transfer_encoding(self, encoding: str) -> None:

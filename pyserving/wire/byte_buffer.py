@@ -2,29 +2,32 @@
 
 import io
 
+_SHORT = 1 << 20
+_TRUST = 16
+"""Room for an announced size is made once a part like this has come: then what is announced is no idle talk."""
+
 
 class ByteBuffer:
-    """Room for ``size`` bytes, which pieces fill; more of them make it grow.
+    """Takes pieces, tiny or large, and gives them away as one.
 
-    BytesIO gives its memory away as a bytes object where it is exactly full. One that was made with zero bytes has
-    room from the start: those are no pages of memory until they are written to.
+    BytesIO grows by an eighth at a time, so that many pieces cost no quadratic time, and gives its memory away as a
+    bytes object without a copy. One that is made with zero bytes has room from the start: these are no pages of
+    memory until they are written to.
     """
 
-    __slots__ = ("_file",)
+    __slots__ = ("_announced", "_file")
 
-    def __init__(self, size: int = 0) -> None:
-        self._file = io.BytesIO(bytes(size))
+    def __init__(self, announced: int = 0) -> None:
+        """``announced``: bytes to come, as far as that is known; there may be more or fewer."""
+        self._announced = announced
+        self._file = io.BytesIO()
 
     def write(self, piece: bytes | memoryview) -> None:
+        if self._announced > _SHORT and len(self) >= self._announced // _TRUST:
+            small, self._file = self._file, io.BytesIO(bytes(self._announced))
+            self._announced = 0
+            self._file.write(small.getvalue())
         self._file.write(piece)
-
-    def reserve(self, size: int) -> None:
-        """Makes room for ``size`` bytes in all."""
-        at = self._file.tell()
-        larger = io.BytesIO(bytes(size))
-        with self._file.getbuffer() as written:
-            larger.write(written[:at])
-        self._file = larger
 
     def __len__(self) -> int:
         return self._file.tell()

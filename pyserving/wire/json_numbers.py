@@ -11,6 +11,8 @@ commas of the whole text. What a piece cannot show is a value that is missing be
 
 from collections import deque
 from collections.abc import Sequence
+from math import prod
+from mmap import mmap
 from typing import Literal
 
 import numpy as np
@@ -20,6 +22,7 @@ from simdjson import Parser
 from pyserving.platforms.dtypes import NUMPY_OF, DType
 from pyserving.platforms.model import Array
 from pyserving.wire.breath import breathe
+from pyserving.wire.byte_buffer import ByteBuffer
 from pyserving.wire.json_tensors import MAX_RANK, NotPlainError, flush_denormals
 
 # simdjson's element type, and numpy's for it.
@@ -40,6 +43,8 @@ _PIECE = 256 << 10
 
 _SHORT = 4 << 10
 """Bytes that are compared with less ado without numpy."""
+
+_OWN_MEMORY = 16 << 20
 
 _LONGEST_END = 256
 """Bytes before a cut that are looked at for the brackets that close there."""
@@ -77,7 +82,7 @@ def stack_arrays(arrays: Sequence[NumberArray], dtype: DType) -> Array:
     shape = arrays[0].shape
     if dtype not in _WIDE or len(shape) >= MAX_RANK or any(array.shape != shape for array in arrays):
         raise NotPlainError
-    stacked = np.empty((len(arrays), *shape), NUMPY_OF[dtype])
+    stacked = _new_array((len(arrays), *shape), NUMPY_OF[dtype])
     try:
         parser = _spare_parsers.pop()
     except IndexError:
@@ -86,6 +91,15 @@ def stack_arrays(arrays: Sequence[NumberArray], dtype: DType) -> Array:
         _read(parser, array, row.reshape(-1), dtype)
     _spare_parsers.append(parser)
     return stacked
+
+
+def _new_array(shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """A very large one lies in memory of its own: in the heap, between a body that is to go and a copy that the engine
+    is to make, it would leave a gap just too small for the copy."""
+    size = prod(shape) * dtype.itemsize
+    if size < _OWN_MEMORY:
+        return np.empty(shape, dtype)
+    return np.frombuffer(mmap(-1, size), dtype).reshape(shape)
 
 
 def _read(parser: Parser, array: NumberArray, out: Array, dtype: DType) -> None:
@@ -149,17 +163,17 @@ def _structure(text: bytes, start: int, end: int) -> bytes:
     Whatever stands where a number should may be left out as well: reading the numbers refuses it.
     """
     characters = np.frombuffer(text, np.uint8)
-    parts = []
+    buffer = ByteBuffer()
     for at in range(start, end, _PIECE):
         piece = characters[at : min(at + _PIECE, end)]
         # Of what numbers are made of, only the e lies above the brackets, and nothing at the comma.
         found = piece == ord(",")
         found |= piece >= ord("[")
         part = piece.take(np.flatnonzero(found)).tobytes()
-        parts.append(part.replace(b"e", b"") if b"e" in part else part)
+        buffer.write(part.replace(b"e", b"") if b"e" in part else part)
         if at + _PIECE < end:
             breathe()
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return buffer.take()
 
 
 def find_shape(structure: bytes) -> tuple[int, ...]:
@@ -177,8 +191,11 @@ def find_shape(structure: bytes) -> tuple[int, ...]:
     step = 1  # length of the first list of the level below, and a comma
     for start in range(rank - 1, -1, -1):
         # Of this level's first list: what stands behind each value of it. All are commas but the last.
-        behind = structure[start + step :: step]
-        size = len(behind) - len(behind.lstrip(b",")) + 1
+        if step == 1:
+            size = structure.find(b"]", start) - start
+        else:
+            behind = structure[start + step :: step]
+            size = len(behind) - len(behind.lstrip(b",")) + 1
         end = start + size * step + 1
         if structure[end - 1 : end] != b"]" or not _repeats(structure, start + 1, end - 1, step):
             raise NotPlainError

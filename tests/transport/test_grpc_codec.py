@@ -2,12 +2,14 @@ import gzip
 import time
 import urllib.parse
 import zlib
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyserving.core.errors import Code, ServingError
+from pyserving.transport import grpc_codec
 from pyserving.transport.grpc_codec import MAX_GRPC_MESSAGE, MessageBuffer, decompress, encode_message, parse_timeout
 
 
@@ -15,20 +17,22 @@ from pyserving.transport.grpc_codec import MAX_GRPC_MESSAGE, MessageBuffer, deco
     st.lists(st.tuples(st.booleans(), st.binary(max_size=40)), max_size=6),
     st.lists(st.integers(1, 30), max_size=30),
     st.integers(1, 50),
+    st.sampled_from([0, 10, 1000]),
 )
 def test_any_split_of_the_bytes_gives_the_same_messages(
-    messages: list[tuple[bool, bytes]], sizes: list[int], last: int
+    messages: list[tuple[bool, bytes]], sizes: list[int], last: int, large: int
 ) -> None:
     stream = b"".join(bytes([flag]) + len(body).to_bytes(4, "big") + body for flag, body in messages)
     announced: list[int] = []
     buffer = MessageBuffer(announced.append)
     got = []
-    while stream:
-        size = sizes.pop() if sizes else last
-        buffer.add(stream[:size])
-        while (message := buffer.take()) is not None:
-            got.append(message)
-        stream = stream[size:]
+    with patch.object(grpc_codec, "_LARGE", large):
+        while stream:
+            size = sizes.pop() if sizes else last
+            buffer.add(stream[:size])
+            while (message := buffer.take()) is not None:
+                got.append(message)
+            stream = stream[size:]
     assert got == [(body, flag) for flag, body in messages]
     assert announced == [len(body) for _, body in messages]
     assert not buffer.inside

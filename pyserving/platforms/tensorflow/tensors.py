@@ -63,24 +63,34 @@ def new_tensor(tf: TensorFlow, array: Array) -> int:
 def _new_string_tensor(tf: TensorFlow, array: Array) -> int:
     """All in one block, first the structs, then the bytes: nothing is left to be freed one by one."""
     strings: list[bytes] = array.ravel().tolist()
-    try:
-        # A zero byte after each, as some kernels expect of a C string.
-        text = b"\0".join((*strings, b""))
-    except TypeError:
-        raise invalid_argument("an array of objects that are not all bytes cannot be fed as strings") from None
+    if not all(issubclass(kind, bytes) for kind in set(map(type, strings))):
+        raise invalid_argument("an array of objects that are not all bytes cannot be fed as strings")
     sizes = list(map(len, strings))
-    if max(sizes, default=0) > MAX_STRING_BYTES or len(text) > 4 * MAX_STRING_BYTES - _TSTRING.size * len(sizes):
-        raise invalid_argument(f"a string tensor of {len(text)} bytes cannot be fed: it is too large")
     count = len(sizes)
+    length = sum(sizes) + count  # a zero byte after each, as some kernels expect of a C string
+    if max(sizes, default=0) > MAX_STRING_BYTES or length > 4 * MAX_STRING_BYTES - _TSTRING.size * count:
+        raise invalid_argument(f"a string tensor of {length} bytes cannot be fed: it is too large")
     # The n-th struct is 24 n bytes into the block, its bytes (the sizes before, and as many zeros) after the last.
     step = 1 - _TSTRING.size
     starts = accumulate((size + step for size in sizes), initial=_TSTRING.size * count)
     words = [size << 2 | _OFFSET | start << 32 for size, start in zip(sizes, starts, strict=False)]
     structs = np.zeros((count, 3), np.uint64)
     structs[:, 0] = words
-    block = structs.tobytes() + text
-    tensor = _allocate(tf, DType.STRING, array.shape, len(block))
-    tf.move_bytes(tf.tensor_data(tensor), block, len(block))
+    size = structs.nbytes + length
+    tensor = _allocate(tf, DType.STRING, array.shape, size)
+    if length <= count * COPIED_BYTES:
+        block = b"".join((structs.tobytes(), b"\0".join((*strings, b""))))
+        tf.move_bytes(tf.tensor_data(tensor), block, size)
+        return tensor
+    # Each of these is copied once, without the GIL.
+    memory = _view(tf.tensor_data(tensor), size)
+    at = structs.nbytes
+    memory[:at] = np.frombuffer(structs, np.uint8)
+    for string in strings:
+        end = at + len(string)
+        memory[at:end] = np.frombuffer(string, np.uint8)
+        memory[end] = 0
+        at = end + 1
     return tensor
 
 
