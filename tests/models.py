@@ -193,10 +193,12 @@ ALIASED_SIZE = 50_000
 
 @model
 def aliasing(folder: Path) -> None:
-    """A variable of 200 kB whose memory may be that of what was fed or of what was answered."""
+    """Variables whose memory may be that of what was fed or of what was answered; ``values`` has 200 kB."""
     module = tf.Module()
     module.values = tf.Variable(tf.zeros([ALIASED_SIZE]))
     module.text = tf.Variable(["initial"] * 3, shape=[None], trainable=False)
+    module.last = tf.Variable([0.0], shape=[None], trainable=False)
+    module.last_but_one = tf.Variable([0.0], shape=[None], trainable=False)
 
     def put(x: Any) -> dict[str, Any]:
         module.values.assign(x)
@@ -205,6 +207,11 @@ def aliasing(folder: Path) -> None:
     def put_text(x: Any) -> dict[str, Any]:
         module.text.assign(x)
         return {"y": tf.identity(x)}
+
+    def push(x: Any) -> dict[str, Any]:
+        module.last_but_one.assign(module.last)
+        module.last.assign(x)
+        return {"last_but_one": module.last_but_one.read_value()}
 
     def add(by: Any) -> dict[str, Any]:
         return {"first": module.values.assign_add(tf.fill([ALIASED_SIZE], by))[0]}
@@ -218,6 +225,7 @@ def aliasing(folder: Path) -> None:
         "1",
         {
             "put": signature([("x", [ALIASED_SIZE], F)], put),
+            "push": signature([("x", [None], F)], push),
             "put_text": signature([("x", [None], tf.string)], put_text),
             "read": signature([], lambda: {"y": module.values.read_value()}),
             "read_text": signature([], lambda: {"y": module.text.read_value()}),

@@ -24,6 +24,15 @@ def test_what_was_fed_may_be_overwritten(load_own: Load) -> None:
     assert np.unique(model("read")["y"]).tolist() == [7]  # the variable took over the memory that was fed
 
 
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_feed_that_became_a_variable_is_not_filled_again(load_own: Load, inline: bool) -> None:
+    """Small feeds are kept to be filled again, but not those that TensorFlow goes on using."""
+    model = load_own("aliasing")
+    for value in range(1, 6):
+        model("push", x=floats(value, value), inline=inline)
+        assert model("push", x=floats(-value, -value), inline=inline)["last_but_one"].tolist() == [value, value]
+
+
 def test_strings_that_were_fed_may_go(load_own: Load) -> None:
     model = load_own("aliasing")
     strings = [b"short", b"long" * 20, b""]

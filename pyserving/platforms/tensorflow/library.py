@@ -65,6 +65,7 @@ class TensorFlow:
         self.allocate_tensor = function(quick, "TF_AllocateTensor", c_void_p, c_int, POINTER(c_int64), c_int, c_size_t)
         self.tensor_from_proto = function(quick, "TF_TensorFromProto", None, c_void_p, c_void_p, c_void_p)
         self.delete_tensor = function(quick, "TF_DeleteTensor", None, c_void_p)
+        self.tensor_maybe_move = function(quick, "TF_TensorMaybeMove", c_void_p, c_void_p)
         self.tensor_type = function(quick, "TF_TensorType", c_int, c_void_p)
         self.num_dims = function(quick, "TF_NumDims", c_int, c_void_p)
         self.dim = function(quick, "TF_Dim", c_int64, c_void_p, c_int)

@@ -7,9 +7,10 @@ from math import ceil
 
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.platforms.model import Array
+from pyserving.platforms.tensorflow.fed_tensor import FedTensor
 from pyserving.platforms.tensorflow.library import Buffer, Output, TensorFlow
 from pyserving.platforms.tensorflow.status import Status
-from pyserving.platforms.tensorflow.tensors import new_tensor, take_tensor
+from pyserving.platforms.tensorflow.tensors import take_tensor
 from pyserving.protos.messages import RunOptions
 
 _IN_CALLERS_THREAD = -1
@@ -34,17 +35,51 @@ class RunPlan:
 class _Arguments:
     """What a run of a plan needs for itself alone."""
 
-    __slots__ = ("inputs", "inputs_address", "outputs", "outputs_address", "status")
+    __slots__ = ("call", "fed", "inputs", "outputs", "status")
 
     def __init__(self, tf: TensorFlow, plan: RunPlan) -> None:
+        self.fed: list[FedTensor | None] = [None] * plan.num_feeds
         self.inputs = (ctypes.c_void_p * plan.num_feeds)()
         self.outputs = (ctypes.c_void_p * plan.num_fetches)()
-        self.inputs_address = ctypes.addressof(self.inputs)
-        self.outputs_address = ctypes.addressof(self.outputs)
         self.status = Status(tf)
+        self.call = (
+            ctypes.c_void_p(plan.feeds),
+            ctypes.c_void_p(ctypes.addressof(self.inputs)),
+            ctypes.c_int(plan.num_feeds),
+            ctypes.c_void_p(plan.fetches),
+            ctypes.c_void_p(ctypes.addressof(self.outputs)),
+            ctypes.c_int(plan.num_fetches),
+            ctypes.c_void_p(plan.targets),
+            ctypes.c_int(plan.num_targets),
+            None,
+            ctypes.c_void_p(self.status.address),
+        )
+        """Of TF_SessionRun, from the third on."""
+
+    def feed(self, tf: TensorFlow, arrays: Sequence[Array]) -> None:
+        """Raises INVALID_ARGUMENT for an array that TensorFlow has no element type for."""
+        fed = self.fed
+        for index, array in enumerate(arrays):
+            kept = fed[index]
+            if kept is not None:
+                if kept.refill(array):
+                    continue
+                fed[index] = None
+                kept.delete()
+            fed[index] = new = FedTensor(tf, array)
+            self.inputs[index] = new.address
+
+    def release_fed(self) -> None:
+        fed = self.fed
+        for index, tensor in enumerate(fed):
+            if tensor is not None:
+                fed[index] = tensor.released()
 
     def __del__(self) -> None:
         self.status.delete()
+        for tensor in self.fed:
+            if tensor is not None:
+                tensor.delete()
 
 
 class Session:
@@ -58,7 +93,7 @@ class Session:
         _guard.check()
         self._tf = tf
         self._graph: int = tf.new_graph()
-        self._session: int | None = None
+        self._session: ctypes.c_void_p | None = None
         self.meta_graph: bytes = b""
         """The serialized ``MetaGraphDef``; whoever has read it may drop it."""
         options = tf.new_session_options()
@@ -69,9 +104,10 @@ class Session:
                 tf.set_config(options, config, len(config), status.address)
                 status.check()
                 _guard.session_exists()
-                self._session = tf.load_session(
+                session: int | None = tf.load_session(
                     options, None, os.fsencode(path), c_tags, len(tags), self._graph, meta_graph, status.address
                 )
+                self._session = ctypes.c_void_p(session) if session else None
                 status.check()
                 self.meta_graph = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
                 # The graph is complete: no run needs to look for additions to it.
@@ -83,7 +119,7 @@ class Session:
             finally:
                 tf.delete_buffer(meta_graph)
                 tf.delete_session_options(options)
-        self._inline_options: _RunOptions | None = _RunOptions(RunOptions(inter_op_thread_pool=_IN_CALLERS_THREAD))
+        self._inline_options = _RunOptions(RunOptions(inter_op_thread_pool=_IN_CALLERS_THREAD))
 
     def output(self, tensor_name: str) -> Output:
         """The graph's output of that name (``operation:index``, or ``operation`` for its first).
@@ -125,43 +161,24 @@ class Session:
             arguments = plan.idle.pop()
         except IndexError:
             arguments = _Arguments(tf, plan)
-        session_run = tf.session_run_holding_gil if inline else tf.session_run
-        options = self._inline_options if inline else None
-        if timeout is not None and not inline:
-            options = _RunOptions(RunOptions(timeout_in_ms=max(1, ceil(timeout * 1e3))))
-        fed = arguments.inputs
-        num_fed = 0
-        try:
-            for array in inputs:
-                fed[num_fed] = new_tensor(tf, array)
-                num_fed += 1
-            session_run(
-                self._session,
-                options and options.address,
-                plan.feeds,
-                arguments.inputs_address,
-                num_fed,
-                plan.fetches,
-                arguments.outputs_address,
-                plan.num_fetches,
-                plan.targets,
-                plan.num_targets,
-                None,
-                arguments.status.address,
-            )
-        finally:
-            for index in range(num_fed):
-                tf.delete_tensor(fed[index])
+        arguments.feed(tf, inputs)
+        if inline:
+            tf.session_run_holding_gil(self._session, self._inline_options.address, *arguments.call)
+        else:
+            options = None if timeout is None else _RunOptions(RunOptions(timeout_in_ms=max(1, ceil(timeout * 1e3))))
+            tf.session_run(self._session, options and options.address, *arguments.call)
         arguments.status.check()
         outputs = list(arguments.outputs)
-        plan.idle.append(arguments)
-        results = []
+        results: list[Array] = []
         try:
-            while outputs:
-                results.append(take_tensor(tf, outputs.pop(0), copy=copy))
-        finally:
             for tensor in outputs:
+                results.append(take_tensor(tf, tensor, copy=copy))
+        except BaseException:
+            for tensor in outputs[len(results) + 1 :]:
                 tf.delete_tensor(tensor)
+            raise
+        arguments.release_fed()
+        plan.idle.append(arguments)
         return results
 
     def close(self) -> None:
@@ -184,7 +201,7 @@ class _RunOptions:
         serialized: bytes = options.SerializeToString()
         self._data = ctypes.create_string_buffer(serialized, len(serialized))
         self._buffer = Buffer(ctypes.addressof(self._data), len(serialized), None)
-        self.address = ctypes.addressof(self._buffer)
+        self.address = ctypes.c_void_p(ctypes.addressof(self._buffer))
 
 
 class _ForkGuard:

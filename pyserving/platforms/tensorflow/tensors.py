@@ -115,10 +115,10 @@ def take_tensor(tf: TensorFlow, tensor: int, *, copy: bool) -> Array:
         if dtype is None:
             raise ServingError(Code.UNIMPLEMENTED, f"an output of type {_type_text(number)} cannot be sent")
         ndim = tf.num_dims(tensor)
-        shape = tuple([tf.dim(tensor, index) for index in range(ndim)])
-        if dtype is _string_dtype:
-            return _strings(tf, tensor, shape)
         size = tf.tensor_byte_size(tensor)
+        if dtype is _string_dtype:
+            return _strings(tf, tensor, _shape(tf, tensor, ndim))
+        shape = (size // dtype.itemsize,) if ndim == 1 else _shape(tf, tensor, ndim)
         if size <= COPIED_BYTES:
             return np.ndarray(shape, dtype, _bytes_at(tf.tensor_data(tensor), size) if size else b"")
         owner = _TensorMemory(tf, tensor, size)
@@ -130,6 +130,10 @@ def take_tensor(tf: TensorFlow, tensor: int, *, copy: bool) -> Array:
         values = values.copy()
         values.flags.writeable = False
     return values
+
+
+def _shape(tf: TensorFlow, tensor: int, ndim: int) -> tuple[int, ...]:
+    return tuple([tf.dim(tensor, index) for index in range(ndim)])
 
 
 def read_tensor_proto(tf: TensorFlow, serialized: bytes) -> Array:
