@@ -6,6 +6,7 @@ from pyserving.core.errors import invalid_argument
 from pyserving.core.handle import ServableHandle
 from pyserving.core.labels import VersionLabels
 from pyserving.core.manager import Manager
+from pyserving.protos import messages
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -17,6 +18,15 @@ class ModelSpec:
     name: str
     version: int | None = None
     label: str | None = None
+
+
+def read_model_spec(spec: messages.ModelSpec) -> ModelSpec:
+    choice = spec.WhichOneof("version_choice")
+    return ModelSpec(
+        spec.name,
+        spec.version.value if choice == "version" else None,
+        spec.version_label if choice == "version_label" else None,
+    )
 
 
 class Models:

@@ -1,6 +1,7 @@
 """Predict: named tensors in, named tensors out."""
 
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from time import perf_counter
 
 from pyserving.api.models import DEFAULT_SIGNATURE
@@ -66,12 +67,14 @@ def check_predict_method_name(engine: Engine, signature: Signature) -> None:
         )
 
 
-def check_input_names(signature: Signature, given: Collection[str]) -> None:
+def check_input_names(signature: Signature, given: AbstractSet[str]) -> None:
     """Raises INVALID_ARGUMENT unless every input was given or has a default value.
 
     Rules and texts are the real server's: as long as the counts fit, a name too many is passed over.
     """
     wanted = signature.inputs
+    if wanted.keys() == given:
+        return
     if len(given) > len(wanted) or (len(given) < len(wanted) and not signature.defaults):
         raise invalid_argument(
             f"input size does not match signature: {len(given)}!={len(wanted)} len({_set(given)}) != "

@@ -7,6 +7,8 @@ name of the signature alone.
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
+import numpy as np
+
 from pyserving.api.inference import Classes, Task, classify, multi_inference, regress, serialized_examples
 from pyserving.api.models import DEFAULT_SIGNATURE
 from pyserving.api.predict import (
@@ -17,6 +19,7 @@ from pyserving.api.predict import (
     predict,
     select_outputs,
 )
+from pyserving.api.predict_call import PredictCall, predict_call
 from pyserving.api.streaming import predict_streamed
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
@@ -25,13 +28,17 @@ from pyserving.core.servable import ServableId
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.model import Array
 from pyserving.protos import messages
-from pyserving.wire.tensor_proto import read_tensor, varint, write_tensor
+from pyserving.wire.tensor_proto import is_raw, varint, write_tensor
 
 _MAX_CACHED_SPECS = 1024
+_MAX_CACHED_HEADS = 1024
+
+_entry_heads: dict[tuple[bytes, str, np.dtype, tuple[int, ...], bool], bytes] = {}
+"""Entries of maps of tensors, up to the values, where these end the entry and are written as they lie in memory."""
 
 
 class PredictionMethods:
-    """Each method takes a handle, a request message and a deadline (clock of ``time.monotonic``), or None.
+    """Each method takes a handle, a request and a deadline (clock of ``time.monotonic``), or None.
 
     Each raises ServingError.
     """
@@ -58,16 +65,16 @@ class PredictionMethods:
         self._regress_engine = engine("Regress")
         self._multi_inference_engine = engine("MultiInference")
         self._as_tensor_content = as_tensor_content
-        self._spec_fields: dict[tuple[ServableId, str], bytes] = {}
+        self._spec_fields: dict[tuple[str, int, str], bytes] = {}
 
-    async def predict(self, handle: ServableHandle, request: messages.PredictRequest, deadline: float | None) -> bytes:
+    async def predict(self, handle: ServableHandle, call: PredictCall, deadline: float | None) -> bytes:
         """A serialized PredictResponse."""
-        signature = find_signature(handle.servable, request.model_spec.signature_name)
+        head = call.head
+        signature = find_signature(handle.servable, head.signature_name)
         check_predict_method_name(self._predict_engine, signature)
-        protos = request.inputs
-        check_input_names(signature, protos)
-        inputs = {name: read_tensor(protos[name], name) for name in signature.inputs if name in protos}
-        outputs = select_outputs(signature, request.output_filter)
+        check_input_names(signature, head.input_names)
+        inputs = call.tensors(signature)
+        outputs = select_outputs(signature, head.output_filter)
         results = await predict(self._predict_engine, handle, signature, inputs, outputs, deadline)
         return outputs_field(results, as_tensor_content=self._as_tensor_content) + self._spec_field(
             handle.id, signature.name
@@ -82,9 +89,10 @@ class PredictionMethods:
             raise ServingError(Code.UNIMPLEMENTED, "predict_streamed_options are not supported")
         signature = find_signature(handle.servable, request.model_spec.signature_name)
         check_predict_method_name(self._predict_streamed_engine, signature)
-        check_input_names(signature, request.inputs)
-        inputs = {name: read_tensor(request.inputs[name], name) for name in signature.inputs if name in request.inputs}
-        outputs = select_outputs(signature, request.output_filter)
+        call = predict_call(request)
+        check_input_names(signature, call.head.input_names)
+        inputs = call.tensors(signature)
+        outputs = select_outputs(signature, call.head.output_filter)
         spec = self._spec_field(handle.id, signature.name)
         pieces = predict_streamed(self._predict_streamed_engine, handle, signature, inputs, outputs, deadline)
         async with aclosing(pieces):
@@ -134,13 +142,14 @@ class PredictionMethods:
 
     def _spec_field(self, servable: ServableId, signature_name: str) -> bytes:
         """The field ``model_spec`` of PredictResponse, which says who answered."""
-        cached = self._spec_fields.get((servable, signature_name))
+        key = (servable.name, servable.version, signature_name)  # hashed faster than a ServableId
+        cached = self._spec_fields.get(key)
         if cached is None:
             spec = effective_spec(servable, signature_name)
             cached = messages.PredictResponse(model_spec=spec).SerializeToString()
             if len(self._spec_fields) >= _MAX_CACHED_SPECS:  # versions come and go: start over
                 self._spec_fields.clear()
-            self._spec_fields[servable, signature_name] = cached
+            self._spec_fields[key] = cached
         return cached
 
 
@@ -180,10 +189,20 @@ def regression_response(servable: ServableId, signature_name: str, values: Array
 def _tensor_map(tag: bytes, tensors: Mapping[str, Array], *, as_tensor_content: bool) -> bytes:
     parts = []
     for name, array in tensors.items():
+        kind = (tag, name, array.dtype, array.shape, as_tensor_content)
+        head = _entry_heads.get(kind)
+        if head is not None:
+            parts += [head, array.tobytes()]
+            continue
         key = name.encode()
         tensor = write_tensor(array, as_content=as_tensor_content)
         head = b"\x0a" + varint(len(key)) + key + b"\x12" + varint(len(tensor))
-        parts += [tag, varint(len(head) + len(tensor)), head, tensor]
+        entry = tag + varint(len(head) + len(tensor)) + head
+        parts += [entry, tensor]
+        if is_raw(array.dtype, as_content=as_tensor_content):
+            if len(_entry_heads) >= _MAX_CACHED_HEADS:
+                _entry_heads.clear()
+            _entry_heads[kind] = entry + tensor[: len(tensor) - array.nbytes]
     return b"".join(parts)
 
 

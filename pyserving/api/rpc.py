@@ -2,25 +2,26 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
-from google.protobuf.message import DecodeError, Message
-
 from pyserving.api.exchange import RpcContext, RpcHandler, StreamHandler, only_message
-from pyserving.api.models import Models, ModelSpec
+from pyserving.api.models import Models, ModelSpec, read_model_spec
+from pyserving.api.parse_message import parse_message
+from pyserving.api.predict_call import PredictCall, PredictCallReader
 from pyserving.api.prediction_methods import PredictionMethods
 from pyserving.api.request_log import LogType, ModelLog
 from pyserving.api.session_run import session_run
 from pyserving.api.status import StatusApi
 from pyserving.api.status_name import status_name
 from pyserving.batching.executor import EngineExecutor
-from pyserving.core.errors import Code, ServingError, invalid_argument
+from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.core.servable import ServableId
 from pyserving.monitoring.serving_metrics import FULL, ServingMetrics
 from pyserving.protos import messages
 
-M = TypeVar("M", bound=Message)
+R = TypeVar("R")
 
 WithModelSpec = (
     messages.PredictRequest
@@ -75,11 +76,15 @@ class RpcApi:
     def methods(self) -> Mapping[str, RpcHandler]:
         """By full name, as in the path of a call."""
         methods = {
-            _PREDICTION + "Predict": self._recorded("Predict", messages.PredictRequest, self._predict),
-            _PREDICTION + "Classify": self._recorded("Classify", messages.ClassificationRequest, self._classify),
-            _PREDICTION + "Regress": self._recorded("Regress", messages.RegressionRequest, self._regress),
+            _PREDICTION + "Predict": self._recorded("Predict", PredictCallReader().read, self._predict),
+            _PREDICTION + "Classify": self._recorded(
+                "Classify", partial(parse_message, messages.ClassificationRequest), self._classify
+            ),
+            _PREDICTION + "Regress": self._recorded(
+                "Regress", partial(parse_message, messages.RegressionRequest), self._regress
+            ),
             _PREDICTION + "MultiInference": self._recorded(
-                "MultiInference", messages.MultiInferenceRequest, self._multi_inference
+                "MultiInference", partial(parse_message, messages.MultiInferenceRequest), self._multi_inference
             ),
             _PREDICTION + "GetModelMetadata": self._get_model_metadata,
             _MODEL + "GetModelStatus": self._get_model_status,
@@ -87,7 +92,7 @@ class RpcApi:
         }
         if self._session_service:
             methods[_SESSION + "SessionRun"] = self._recorded(
-                "SessionRun", messages.SessionRunRequest, self._session_run
+                "SessionRun", partial(parse_message, messages.SessionRunRequest), self._session_run
             )
         return methods
 
@@ -97,7 +102,7 @@ class RpcApi:
 
     async def _predict_streamed(self, given: AsyncIterator[bytes], context: RpcContext) -> AsyncGenerator[bytes, None]:
         start = perf_counter()
-        request = _parse(messages.PredictRequest, await only_message(given))
+        request = parse_message(messages.PredictRequest, await only_message(given))
         name = request.model_spec.name
         try:
             with self._models.acquire(_model_spec(request)) as handle:
@@ -112,15 +117,15 @@ class RpcApi:
         self._streamed[name].append(perf_counter() - start)
 
     def _recorded(
-        self, api: str, kind: type[M], answer: Callable[[M, bytes, RpcContext], Awaitable[bytes]]
+        self, api: str, read: Callable[[bytes], R], answer: Callable[[R, bytes, RpcContext], Awaitable[bytes]]
     ) -> RpcHandler:
-        """Parses requests of type ``kind`` and records how they end, unless they cannot be parsed."""
+        """Reads requests and records how they end, unless they cannot be read."""
         recorder = self._metrics.answers(api, "GRPC")
         failed = self._metrics.request_failed
 
         async def handle(data: bytes, context: RpcContext) -> bytes:
             start = perf_counter()
-            request = _parse(kind, data)
+            request = read(data)
             name = _model_name(request)
             try:
                 response = await answer(request, data, context)
@@ -135,10 +140,13 @@ class RpcApi:
 
         return handle
 
-    async def _predict(self, request: messages.PredictRequest, data: bytes, context: RpcContext) -> bytes:
-        with self._models.acquire(_model_spec(request)) as handle:
-            response = await self._prediction.predict(handle, request, context.deadline)
-            self._log(LogType.PREDICT, handle.id, request.model_spec.signature_name, data, response)
+    async def _predict(self, call: PredictCall, data: bytes, context: RpcContext) -> bytes:
+        head = call.head
+        if head.spec is None:
+            raise _missing_model_spec()
+        with self._models.acquire(head.spec) as handle:
+            response = await self._prediction.predict(handle, call, context.deadline)
+            self._log(LogType.PREDICT, handle.id, head.signature_name, data, response)
             return response
 
     async def _classify(self, request: messages.ClassificationRequest, data: bytes, context: RpcContext) -> bytes:
@@ -156,7 +164,7 @@ class RpcApi:
     async def _multi_inference(
         self, request: messages.MultiInferenceRequest, data: bytes, context: RpcContext
     ) -> bytes:
-        spec = _spec(request.tasks[0].model_spec) if request.tasks else ModelSpec("")
+        spec = read_model_spec(request.tasks[0].model_spec) if request.tasks else ModelSpec("")
         with self._models.acquire(spec) as handle:
             response = await self._prediction.multi_inference(handle, request, context.deadline)
             self._log(LogType.MULTI_INFERENCE, handle.id, "", data, response)
@@ -171,7 +179,7 @@ class RpcApi:
             log.add(kind, servable, signature_name, lambda: (request, response))
 
     async def _get_model_status(self, data: bytes, _: RpcContext) -> bytes:
-        request = _parse(messages.GetModelStatusRequest, data)
+        request = parse_message(messages.GetModelStatusRequest, data)
         response = messages.GetModelStatusResponse()
         for state in self._status.states(_model_spec(request)):
             item = response.model_version_status.add(version=state.id.version, state=state.state.value)
@@ -182,13 +190,13 @@ class RpcApi:
         return response.SerializeToString()
 
     async def _handle_reload_config_request(self, data: bytes, _: RpcContext) -> bytes:
-        await self._reload(_parse(messages.ReloadConfigRequest, data).config)
+        await self._reload(parse_message(messages.ReloadConfigRequest, data).config)
         response = messages.ReloadConfigResponse()
         response.status.SetInParent()
         return response.SerializeToString()
 
     async def _get_model_metadata(self, data: bytes, _: RpcContext) -> bytes:
-        request = _parse(messages.GetModelMetadataRequest, data)
+        request = parse_message(messages.GetModelMetadataRequest, data)
         spec = _model_spec(request)
         _check_metadata_fields(request.metadata_field)
         with self._models.acquire(spec) as handle:
@@ -204,6 +212,8 @@ class RpcApi:
 
 def _model_name(request: Any) -> str:
     """What a prediction request names, whether there is such a model or not; empty where it names none."""
+    if isinstance(request, PredictCall):
+        return request.head.model_name
     if isinstance(request, messages.MultiInferenceRequest):
         return request.tasks[0].model_spec.name if request.tasks else ""
     name: str = request.model_spec.name
@@ -218,23 +228,11 @@ def _check_metadata_fields(fields: Sequence[str]) -> None:
             raise invalid_argument(f"Metadata field {field} is not supported")
 
 
-def _parse(kind: type[M], data: bytes) -> M:
-    try:
-        return kind.FromString(data)
-    except DecodeError as error:
-        raise ServingError(Code.INTERNAL, f"the message is no {kind.DESCRIPTOR.full_name}: {error}") from None
-
-
 def _model_spec(request: WithModelSpec) -> ModelSpec:
     if not request.HasField("model_spec"):
-        raise invalid_argument("Missing ModelSpec")
-    return _spec(request.model_spec)
+        raise _missing_model_spec()
+    return read_model_spec(request.model_spec)
 
 
-def _spec(spec: messages.ModelSpec) -> ModelSpec:
-    choice = spec.WhichOneof("version_choice")
-    return ModelSpec(
-        spec.name,
-        spec.version.value if choice == "version" else None,
-        spec.version_label if choice == "version_label" else None,
-    )
+def _missing_model_spec() -> ServingError:
+    return invalid_argument("Missing ModelSpec")

@@ -266,7 +266,10 @@ class _SignatureState:
         self._label = f"signature {signature.name} of {handle.id}"
 
     def cost(self, inputs: Inputs) -> CostEstimate:
-        size = sum([array.size for array in inputs.values()]).bit_length()
+        elements = 0
+        for array in inputs.values():  # for a few, a loop is quicker than what makes a frame of its own
+            elements += array.size
+        size = elements.bit_length()
         cost = self._costs.get(size)
         if cost is None:
             cost = self._costs[size] = CostEstimate()

@@ -11,6 +11,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from pyserving.api.predict_call import predict_call
 from pyserving.api.prediction_methods import PredictionMethods
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.handle import ServableHandle, ServedVersion
@@ -90,7 +91,7 @@ class Warmup:
         prediction = self._prediction
         match log.WhichOneof("log_type"):
             case "predict_log":
-                return prediction.predict(handle, log.predict_log.request, None)
+                return prediction.predict(handle, predict_call(log.predict_log.request), None)
             case "classify_log":
                 return prediction.classify(handle, log.classify_log.request, None)
             case "regress_log":

@@ -46,7 +46,7 @@ _FIELDS: dict[DType, tuple[str, type[Any]]] = {
 }
 _KNOWN = {int(dtype): (dtype, numpy_dtype) for dtype, numpy_dtype in NUMPY_OF.items()}
 _MANY = 256
-_FLOAT8 = (
+FLOAT8 = (
     DType.FLOAT8_E5M2,
     DType.FLOAT8_E4M3FN,
     DType.FLOAT8_E4M3FNUZ,
@@ -81,7 +81,7 @@ def read_tensor(proto: TensorProto, name: str) -> Array:
                 f"{numpy_dtype.itemsize} bytes each",
             )
         return np.frombuffer(content, numpy_dtype).reshape(shape)
-    if dtype in _FLOAT8:
+    if dtype in FLOAT8:
         flat = np.frombuffer(proto.float8_val, np.uint8)
         return _repeat_last(flat, count, name).view(numpy_dtype).reshape(shape)
     field, element = _FIELDS[dtype]
@@ -231,6 +231,12 @@ def write_tensor(array: Array, *, as_content: bool = False) -> bytes:
     return head + _value_field(array, dtype).SerializeToString()
 
 
+def is_raw(dtype: np.dtype, *, as_content: bool) -> bool:
+    """Whether ``write_tensor`` ends the message with the array's own bytes, wherever there are values."""
+    known = DTYPE_OF[dtype]
+    return known in _RAW_FIELDS or (as_content and known != DType.STRING)
+
+
 # Packed fields whose wire form is the array's memory (little-endian machines, as all that TensorFlow runs on).
 _RAW_FIELDS = {
     DType.FLOAT: b"\x2a",  # float_val = 5
@@ -238,7 +244,7 @@ _RAW_FIELDS = {
     DType.COMPLEX64: b"\x4a",  # scomplex_val = 9
     DType.BOOL: b"\x5a",  # bool_val = 11
     DType.COMPLEX128: b"\x62",  # dcomplex_val = 12
-} | dict.fromkeys(_FLOAT8, b"\x92\x01")  # float8_val = 18
+} | dict.fromkeys(FLOAT8, b"\x92\x01")  # float8_val = 18
 
 
 def _value_field(array: Array, dtype: DType) -> TensorProto:
