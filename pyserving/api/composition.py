@@ -94,7 +94,7 @@ class _Session:
             self._composition.edges.add(self._servable.name, target.name)
             handle = self._handle(target)
             signature = find_signature(handle.servable, signature_name)
-            check_input_names(signature, inputs)
+            check_input_names(signature, inputs.keys())
             arrays = {}
             for name, spec in signature.inputs.items():
                 if name in inputs:
