@@ -1,12 +1,13 @@
 """Signatures as values of JSON, for the other process."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from pyserving.platforms.dtypes import DType
 from pyserving.platforms.model import Array, Signature, TensorSpec
 
-_PLAIN = ("name", "method_name", "stateless", "steady", "row_wise", "row_wise_promised", "streams")
+_PLAIN = [field.name for field in fields(Signature) if field.name not in ("inputs", "outputs", "defaults")]
 
 
 def to_json(signature: Signature) -> dict[str, Any]:
