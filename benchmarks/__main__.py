@@ -1,180 +1,121 @@
-"""Measures half_plus_two beside its floors, interleaved and repeated, and prints a table in Markdown.
+"""Measures PyServing beside its floors and beside what one would take instead, in one run.
 
-python -m benchmarks      (or: make bench); writes benchmarks/results/half_plus_two.{md,json}
+    python -m benchmarks                                     (or: make bench)
+    python -m benchmarks --all                               (or: make bench-all)
+    python -m benchmarks --quick
+    python -m benchmarks --contenders pyserving,fastapi --workloads half_plus_two.rest --connections 8
+    python -m benchmarks --reference /path/to/tensorflow_model_server
+
+Writes results.md, results.json, throughput.svg and latency.svg to benchmarks/results/.
 """
 
+import argparse
+import itertools
 import json
-import signal
-import socket
-import statistics
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from rich.progress import track
+from rich.console import Console
 
-from benchmarks import load
-from pyserving.protos import messages
+from benchmarks import closed_loop, plots, report, suite
+from benchmarks.contenders import CONTENDERS, reference
+from benchmarks.running import ROOT
+from benchmarks.suite import ENGINE, Case, Pace, Plan
+from benchmarks.workloads import WORKLOADS
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-MODELS = ROOT / "demo-models"
-ROUNDS = 5
-BODY = '{"instances":[1.0,2.0,5.0]}'
-METHOD = "tensorflow.serving.PredictionService/Predict"
+FOLDER = ROOT / "benchmarks" / "results"
+CONNECTIONS = (1, 8, 64)
+RATES = (500.0,)
+
+SENSIBLE = [
+    *(Case("half_plus_two.rest", connections) for connections in CONNECTIONS),
+    *(Case("half_plus_two.grpc", connections) for connections in CONNECTIONS[1:]),
+    *(Case(name, 8) for name in ("mnist.rest", "mnist.grpc", "mobilenet_v2.rest")),
+    *(Case(name, 8) for name in ("image.json", "image.b64", "image.grpc")),
+]
+QUICK = [Case("half_plus_two.rest", 8), Case("half_plus_two.grpc", 8)]
+PACED = ("half_plus_two.rest", "half_plus_two.grpc")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def plan_of(arguments: list[str] | None = None) -> Plan:
+    """What the command line asks for. Ends the process, as argparse does, where that makes no sense."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description="Measures PyServing beside others.")
+    parser.add_argument("--contenders", type=_names, help=f"of {', '.join([ENGINE, *CONTENDERS])}; default: all")
+    parser.add_argument("--workloads", type=_names, help=f"of {', '.join(WORKLOADS)}")
+    parser.add_argument("--connections", type=_names, help="so many in each closed loop; default: 1,8,64")
+    parser.add_argument("--rates", type=_names, help="requests per second in each open loop; default: 500 for "
+                        f"{' and '.join(PACED)}")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="for each contender in each round; twice for slow models"
+    )
+    parser.add_argument("--reference", metavar="PATH", help="a tensorflow_model_server to measure as well")
+    parser.add_argument("--quick", action="store_true", help="PyServing and its floors, half_plus_two, one short round")
+    parser.add_argument("--all", action="store_true", help="all workloads with all numbers of connections")
+    given = parser.parse_args(arguments)
+    _known(parser, given.contenders, [ENGINE, *CONTENDERS])
+    _known(parser, given.workloads, list(WORKLOADS))
 
-
-@contextmanager
-def process(*arguments: object, port: int) -> Iterator[int]:
-    """A Python process that listens on ``port``, by its pid; stopped at the end."""
-    started = subprocess.Popen([sys.executable, "-m", *map(str, arguments)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    wanted = given.contenders or (["echo", ENGINE, "pyserving"] if given.quick else [ENGINE, *CONTENDERS])
+    contenders = [contender for key, contender in CONTENDERS.items() if key in wanted]
+    if given.reference:
+        try:
+            contenders.append(reference(given.reference))
+        except FileNotFoundError as error:
+            parser.error(str(error))
     try:
-        end = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                if started.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError(f"{arguments} did not start") from None
-                time.sleep(0.05)
-        yield started.pid
-    finally:
-        started.send_signal(signal.SIGTERM)
-        started.wait(30)
+        connections = [int(text) for text in given.connections or ()]
+        rates = [float(text) for text in given.rates or ()]
+    except ValueError as error:
+        parser.error(f"expected numbers: {error}")
+    if given.workloads or given.all or connections:
+        names = given.workloads or list(WORKLOADS if given.all else dict.fromkeys(case.workload for case in SENSIBLE))
+        cases = [Case(name, many) for name, many in itertools.product(names, connections or CONNECTIONS)]
+    else:
+        names = [case.workload for case in SENSIBLE]
+        cases = QUICK if given.quick else SENSIBLE
+    paced = names if rates else [name for name in PACED if name in names]
+    paces = [] if given.quick else [Pace(name, rate) for name, rate in itertools.product(paced, rates or RATES)]
+    rounds, seconds = (1, min(given.seconds, 2.0)) if given.quick else (given.rounds, given.seconds)
+    if rounds < 1 or seconds < 1:
+        parser.error("expected at least 1 round of at least 1 second")
+    return Plan(contenders, ENGINE in wanted, cases, paces, rounds, seconds)
 
 
-def message() -> bytes:
-    request = messages.PredictRequest(model_spec=messages.ModelSpec(name="half_plus_two"))
-    tensor = request.inputs["x"]
-    tensor.dtype = 1
-    tensor.tensor_shape.dim.add(size=3)
-    tensor.float_val.extend([1.0, 2.0, 5.0])
-    return request.SerializeToString()
-
-
-def ask(port: int) -> bool:
-    url = f"http://127.0.0.1:{port}/v1/models/half_plus_two:predict"
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, BODY.encode()), timeout=5) as answer:
-            return answer.status == 200
-    except (urllib.error.URLError, ConnectionError):
-        return False
-
-
-def seconds_to_first_answer() -> float:
-    """From the start of the process to the first answer of half_plus_two."""
-    rest = free_port()
-    begin = time.monotonic()
-    started = subprocess.Popen(
-        [sys.executable, "-m", "pyserving.cli.model_server", "--port=0", f"--rest_api_port={rest}",
-         "--model_name=half_plus_two", f"--model_base_path={MODELS / 'half_plus_two'}"],
-        cwd=ROOT, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        while not ask(rest):
-            if started.poll() is not None or time.monotonic() > begin + 60:
-                raise RuntimeError("the server did not start")
-            time.sleep(0.005)
-        return time.monotonic() - begin
-    finally:
-        started.send_signal(signal.SIGTERM)
-        started.wait(30)
+def write(results: suite.Results, before: dict[str, object], after: dict[str, object], folder: Path) -> str:
+    """Writes all files; the Markdown is returned as well."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = report.markdown(results, before, after)
+    (folder / "results.md").write_text(text)
+    (folder / "results.json").write_text(json.dumps(report.as_json(results, before, after), indent=1) + "\n")
+    if results.samples:
+        plots.throughput(results, folder / "throughput.svg")
+    if results.latencies:
+        plots.latency(results, folder / "latency.svg")
+    return text
 
 
 def main() -> None:
-    load.require_tools()
-    if not (MODELS / "half_plus_two" / "1").exists():
-        subprocess.run([sys.executable, ROOT / "examples" / "demo" / "train.py", "half_plus_two", MODELS], check=True)
-    starts = [seconds_to_first_answer() for _ in track(range(3), "starting")]
-    with ExitStack() as stack:
-        rest, grpc, echo_rest, echo_grpc, grpcio = (free_port() for _ in range(5))
-        ours = stack.enter_context(
-            process(
-                "pyserving.cli.model_server", f"--port={grpc}", f"--rest_api_port={rest}", "--model_name=half_plus_two",
-                f"--model_base_path={MODELS / 'half_plus_two'}", port=rest,
-            )
-        )  # fmt: skip
-        echo = stack.enter_context(process("benchmarks.echo", echo_rest, echo_grpc, port=echo_grpc))
-        other = stack.enter_context(
-            process("benchmarks.grpcio_server", grpcio, MODELS / "half_plus_two" / "1", port=grpcio)
-        )
-        path = "v1/models/half_plus_two:predict"
-        runs = {
-            "REST echo": lambda: load.http(f"http://127.0.0.1:{echo_rest}/{path}", BODY, echo),
-            "REST predict": lambda: load.http(f"http://127.0.0.1:{rest}/{path}", BODY, ours),
-            "gRPC echo": lambda: load.grpc(f"http://127.0.0.1:{echo_grpc}/{METHOD}", message(), echo),
-            "gRPC predict": lambda: load.grpc(f"http://127.0.0.1:{grpc}/{METHOD}", message(), ours),
-            "gRPC predict by grpcio": lambda: load.grpc(
-                f"http://127.0.0.1:{grpcio}/{METHOD}", message(), other, requests=8_000
-            ),
-        }
-        results: dict[str, list[load.Result]] = {name: [] for name in runs}
-        for _ in track(range(ROUNDS), "measuring"):
-            for name, run in runs.items():
-                results[name].append(run())
-        memory = load.resident_mb(ours)
-    report(results, starts, memory)
-
-
-def report(results: dict[str, list[load.Result]], starts: list[float], memory: float) -> None:
-    def ratio(a: str, b: str) -> float:
-        return statistics.median(
-            x.requests_per_second / y.requests_per_second for x, y in zip(results[a], results[b], strict=True)
-        )
-
-    rest, floor, grpcio = (
-        ratio("REST predict", "REST echo"),
-        ratio("gRPC predict", "gRPC echo"),
-        ratio("gRPC predict", "gRPC predict by grpcio"),
+    plan = plan_of()
+    if missing := closed_loop.missing_tools():
+        raise SystemExit(f"make bench needs {' and '.join(missing)} (Debian packages wrk and nghttp2-client)")
+    console = Console()
+    console.print(
+        f"{len(plan.contenders)} servers, {len(plan.cases)} closed and {len(plan.paces)} open loops, {plan.rounds} "
+        f"rounds: about {max(1, round(plan.expected_seconds() / 60))} min, and at first 5 more to install and build."
     )
-    lines = [
-        "| half_plus_two, 8 connections | requests/s, median | lowest to highest | server CPU s per 100k | failed |",
-        "|---|---|---|---|---|",
-    ]
-    for name, rounds in results.items():
-        rates = sorted(result.requests_per_second for result in rounds)
-        cpu = statistics.median(result.cpu_seconds_per_100k for result in rounds)
-        lines.append(
-            f"| {name} | {statistics.median(rates):,.0f} | {rates[0]:,.0f} to {rates[-1]:,.0f} | {cpu:.1f} | "
-            f"{sum(result.failed for result in rounds)} |"
-        )
-    lines += [
-        "",
-        f"Ratios, the median of {ROUNDS} rounds, each measured within its round:",
-        "",
-        f"- REST predict to REST echo: {rest:.2f}",
-        f"- gRPC predict to gRPC echo: {floor:.2f}",
-        f"- gRPC predict to the same by a grpcio server: {grpcio:.1f}",
-        "",
-        f"Process start to first answer: {', '.join(f'{seconds:.2f}' for seconds in starts)} s. "
-        f"Resident memory after the load: {memory:.0f} MB.",
-    ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "half_plus_two.md").write_text(text)
-    figures = {
-        "results": {
-            name: [[r.requests_per_second, r.cpu_seconds_per_100k, r.failed] for r in rounds]
-            for name, rounds in results.items()
-        },
-        "seconds_to_first_answer": starts,
-        "resident_mb": memory,
-    }
-    (RESULTS / "half_plus_two.json").write_text(json.dumps(figures, indent=1) + "\n")
+    before = report.machine()
+    results = suite.run(plan)
+    console.print(write(results, before, report.machine(), FOLDER), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Written to {FOLDER}", soft_wrap=True)
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _known(parser: argparse.ArgumentParser, names: list[str] | None, known: list[str]) -> None:
+    if unknown := sorted(set(names or ()) - set(known)):
+        parser.error(f"no {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 if __name__ == "__main__":

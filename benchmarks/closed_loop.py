@@ -69,7 +69,7 @@ def parse_wrk(text: str) -> Load:
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
     failed = (int(bad[1]) if bad else 0) + (sum(map(int, errors.groups())) if errors else 0)
-    p50, p99 = (_seconds(_find(rf"^ +{percent}% +([\d.]+\w+)$", text)[0]) * 1e3 for percent in (50, 99))
+    p50, p99 = (_seconds(_find(rf"^ +{percent}% +([\d.]+\w+) *$", text)[0]) * 1e3 for percent in (50, 99))
     return Load(int(requests), failed, _seconds(seconds), p50, p99)
 
 
