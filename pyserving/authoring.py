@@ -4,7 +4,7 @@ A version folder with a file ``model.py`` is served by an object of the one clas
 Importing this module imports numpy, and neither an engine nor the server.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, overload
@@ -90,6 +90,18 @@ class ModelClient(Protocol):
         self, inputs: Mapping[str, Any] | None = None, /, *, signature: str = "", **named: Any
     ) -> dict[str, np.ndarray]:
         """The same, to be awaited."""
+        ...
+
+    def stream(
+        self, inputs: Mapping[str, Any] | None = None, /, *, signature: str = "", **named: Any
+    ) -> Generator[dict[str, np.ndarray], None, None]:
+        """The pieces of an answer that streams; one piece of any other. To close it stops the other model."""
+        ...
+
+    def stream_async(
+        self, inputs: Mapping[str, Any] | None = None, /, *, signature: str = "", **named: Any
+    ) -> AsyncGenerator[dict[str, np.ndarray], None]:
+        """The same, for ``async for``."""
         ...
 
 

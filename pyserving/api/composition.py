@@ -3,18 +3,20 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import aclosing, contextmanager
 
 from pyserving.api.models import Models, ModelSpec
 from pyserving.api.predict import Engine, check_input_names, find_signature, predict
+from pyserving.api.streaming import predict_streamed
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.handle import ServableHandle
 from pyserving.core.servable import ServableId
 from pyserving.monitoring.serving_metrics import ServingMetrics
-from pyserving.platforms.model import Array
-from pyserving.platforms.python.composition import Session, Target
+from pyserving.platforms.model import Array, Signature
+from pyserving.platforms.python.composition import Pieces, Session, Target
 from pyserving.platforms.python.values import as_array
 
 logger = logging.getLogger("pyserving.api")
@@ -68,6 +70,7 @@ class _Session:
         self._composition = composition
         self._servable = servable
         self._handles: dict[Target, ServableHandle] = {}
+        self._streams: list[_Pieces] = []
         self._closed = False
 
     def call(
@@ -76,8 +79,15 @@ class _Session:
         work = self._call(target, signature, inputs, deadline)
         return asyncio.run_coroutine_threadsafe(work, self._composition.loop)
 
+    def stream(self, target: Target, signature: str, inputs: Mapping[str, Array], deadline: float | None) -> Pieces:
+        pieces = _Pieces(self._pieces(target, signature, inputs, deadline), self._composition.loop)
+        self._streams.append(pieces)
+        return pieces
+
     def close(self) -> None:
         self._closed = True
+        for pieces in self._streams:
+            pieces.close()
         if self._handles:
             self._composition.loop.call_soon_threadsafe(self._release)
 
@@ -89,22 +99,29 @@ class _Session:
     async def _call(
         self, target: Target, signature_name: str, inputs: Mapping[str, Array], deadline: float | None
     ) -> dict[str, Array]:
+        with self._asking(target) as engine:
+            handle, signature, arrays = self._prepare(target, signature_name, inputs)
+            with handle.share() as held:
+                return await predict(engine, held, signature, arrays, tuple(signature.outputs), deadline)
+
+    async def _pieces(
+        self, target: Target, signature_name: str, inputs: Mapping[str, Array], deadline: float | None
+    ) -> AsyncGenerator[dict[str, Array], None]:
+        with self._asking(target) as engine:
+            handle, signature, arrays = self._prepare(target, signature_name, inputs)
+            outputs = tuple(signature.outputs)
+            with handle.share() as held:
+                async with aclosing(predict_streamed(engine, held, signature, arrays, outputs, deadline)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+
+    @contextmanager
+    def _asking(self, target: Target) -> Iterator[Engine]:
+        """Within it, what goes wrong is told as an error of the model that was asked."""
         asked = f"model {target.name}, asked by {self._servable.name}"
         try:
             self._composition.edges.add(self._servable.name, target.name)
-            handle = self._handle(target)
-            signature = find_signature(handle.servable, signature_name)
-            check_input_names(signature, inputs.keys())
-            arrays = {}
-            for name, spec in signature.inputs.items():
-                if name in inputs:
-                    try:
-                        arrays[name] = as_array(inputs[name], spec.dtype)
-                    except ValueError as error:
-                        raise invalid_argument(f"input {name}: {error}") from None
-            with handle.share() as held:
-                outputs = tuple(signature.outputs)
-                return await predict(self._composition.engine, held, signature, arrays, outputs, deadline)
+            yield self._composition.engine
         except ServingError as error:
             # Not found is what the client asked for, and that was found.
             code = Code.FAILED_PRECONDITION if error.code is Code.NOT_FOUND else error.code
@@ -116,9 +133,56 @@ class _Session:
             if self._closed:
                 self._release()
 
+    def _prepare(
+        self, target: Target, signature_name: str, inputs: Mapping[str, Array]
+    ) -> tuple[ServableHandle, Signature, dict[str, Array]]:
+        handle = self._handle(target)
+        signature = find_signature(handle.servable, signature_name)
+        check_input_names(signature, inputs.keys())
+        arrays = {}
+        for name, spec in signature.inputs.items():
+            if name in inputs:
+                try:
+                    arrays[name] = as_array(inputs[name], spec.dtype)
+                except ValueError as error:
+                    raise invalid_argument(f"input {name}: {error}") from None
+        return handle, signature, arrays
+
     def _handle(self, target: Target) -> ServableHandle:
         handle = self._handles.get(target)
         if handle is None:
             spec = ModelSpec(target.name, target.version, target.label)
             handle = self._handles[target] = self._composition.models().acquire(spec)
         return handle
+
+
+class _Pieces:
+    """``Pieces`` of an async generator on the event loop."""
+
+    def __init__(self, pieces: AsyncGenerator[dict[str, Array], None], loop: asyncio.AbstractEventLoop) -> None:
+        self._pieces = pieces
+        self._loop = loop
+        self._waiting: Future[dict[str, Array] | None] | None = None
+        self._running: asyncio.Task[object] | None = None
+        self._closed = False
+
+    def next(self) -> "Future[dict[str, Array] | None]":
+        self._waiting = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
+        return self._waiting
+
+    def close(self) -> None:
+        """May be called twice."""
+        if not self._closed:
+            self._closed = True
+            if self._waiting is not None:
+                self._waiting.cancel()
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop)
+
+    async def _next(self) -> dict[str, Array] | None:
+        self._running = asyncio.current_task()
+        return await anext(self._pieces, None)
+
+    async def _close(self) -> None:
+        if self._running is not None:  # a cancelled one is still on its way out
+            await asyncio.wait([self._running])
+        await self._pieces.aclose()

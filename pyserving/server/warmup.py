@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError
+from contextlib import aclosing
 from threading import Event
 from time import perf_counter
 from typing import Any
@@ -26,6 +27,8 @@ from pyserving.wire.tfrecord import read_records
 FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 """Where a version folder has its records: a TFRecord file of PredictionLogs."""
 MAX_RECORDS = 1000
+MAX_PIECES = 100
+"""Of an answer that streams no more are waited for: it may have no end."""
 
 logger = logging.getLogger("pyserving.server")
 
@@ -85,6 +88,16 @@ class Warmup:
             except CancelledError:
                 raise _stopping(record) from None
 
+    async def _stream(self, handle: ServableHandle, log: messages.PredictStreamedLog) -> bytes:
+        for request in log.request:
+            async with aclosing(self._prediction.predict_streamed(handle, request, None)) as pieces:
+                count = 0
+                async for _ in pieces:
+                    count += 1
+                    if count == MAX_PIECES:
+                        break
+        return b""
+
     def _request(
         self, log: messages.PredictionLog, handle: ServableHandle, record: str
     ) -> Coroutine[Any, Any, bytes] | None:
@@ -92,6 +105,8 @@ class Warmup:
         match log.WhichOneof("log_type"):
             case "predict_log":
                 return prediction.predict(handle, predict_call(log.predict_log.request), None)
+            case "predict_streamed_log":
+                return self._stream(handle, log.predict_streamed_log)
             case "classify_log":
                 return prediction.classify(handle, log.classify_log.request, None)
             case "regress_log":

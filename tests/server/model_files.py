@@ -80,3 +80,26 @@ COUNT = """
             finally:
                 (self.folder / "closed").touch()
     """
+
+SQUARES = """
+    import numpy as np
+    from pyserving import Model, Tensor, signature
+
+    class Squares(Model):
+        def predict(self, to: Tensor[np.int64]) -> {"square": Tensor[np.int64]}:
+            for piece in self.models["count"].stream(to=to):
+                yield {"square": piece["number"] ** 2}
+
+        @signature
+        async def forever(self, start: Tensor[np.int64]) -> {"square": Tensor[np.int64]}:
+            async for piece in self.models["count"].stream_async({"start": start}, signature="forever"):
+                yield {"square": piece["number"] ** 2}
+
+        @signature
+        def total(self, to: Tensor[np.int64]) -> Tensor[np.int64]:
+            return sum(int(piece["number"]) for piece in self.models["count"].stream(to=to))
+
+        @signature
+        def first(self, to: Tensor[np.int64]) -> Tensor[np.int64]:
+            return next(self.models["count"].stream(to=to))["number"]
+    """

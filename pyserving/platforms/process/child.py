@@ -23,7 +23,7 @@ from pyserving.platforms.process.frames import Message, encode, receive, send
 from pyserving.platforms.process.memory_limit import MemoryLimit
 from pyserving.platforms.process.signatures import to_json
 from pyserving.platforms.process.spec import from_json
-from pyserving.platforms.python.composition import Session, Target
+from pyserving.platforms.python.composition import Pieces, Session, Target
 from pyserving.platforms.registry import Platforms
 
 logger = logging.getLogger("pyserving.process")
@@ -84,7 +84,7 @@ class Child:
                     outlet.took()
                 case "cancel" if outlet := self._outlets.get(message.id):
                     outlet.cancel()
-                case "answered" | "call failed":
+                case "answered" | "ended" | "call failed":
                     self._calls.settle(message)
                 case "unload":
                     loader.unload()
@@ -201,32 +201,43 @@ class _Calls:
         self.run = threading.local()
         """``number``: the run that the thread is busy with."""
         self._link = link
-        self._waiting: dict[int, Future[dict[str, Array]]] = {}
+        self._waiting: dict[int, Future[Any]] = {}
         self._numbers = itertools.count(1)
 
     def open_session(self, _: ServableId) -> Session:
         return _Session(self, getattr(self.run, "number", 0))
 
-    def call(
-        self, run: int, target: Target, signature: str, inputs: Mapping[str, Array], deadline: float | None
-    ) -> "Future[dict[str, Array]]":
+    def ask(
+        self, kind: str, run: int, target: Target, signature: str, inputs: Mapping[str, Array], deadline: float | None
+    ) -> int:
+        """Returns the number of what was asked."""
         number = next(self._numbers)
-        future: Future[dict[str, Array]] = Future()
-        future.set_running_or_notify_cancel()  # who no longer waits for it is not to change it
         fields = {
             "run": run,
             "target": [target.name, target.version, target.label],
             "signature": signature,
             "timeout": None if deadline is None else deadline - time.monotonic(),
         }
+        self._link.send(Message(kind, number, fields, inputs))
+        return number
+
+    def next(self, number: int) -> "Future[Any]":
+        """What comes next for that number."""
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # who no longer waits for it is not to change it
         self._waiting[number] = future
-        self._link.send(Message("call", number, fields, inputs))
+        self._link.send(Message("next", number))
         return future
+
+    def drop(self, number: int) -> None:
+        self._link.send(Message("drop", number))
 
     def settle(self, message: Message) -> None:
         future = self._waiting.pop(message.id)
         if message.kind == "answered":
             future.set_result(dict(message.tensors))
+        elif message.kind == "ended":
+            future.set_result(None)
         else:
             future.set_exception(ServingError(Code(message.fields["code"]), message.fields["message"]))
 
@@ -241,10 +252,27 @@ class _Session:
     def call(
         self, target: Target, signature: str, inputs: Mapping[str, Array], deadline: float | None
     ) -> "Future[dict[str, Array]]":
-        return self._calls.call(self._run, target, signature, inputs, deadline)
+        return self._calls.next(self._calls.ask("call", self._run, target, signature, inputs, deadline))
+
+    def stream(self, target: Target, signature: str, inputs: Mapping[str, Array], deadline: float | None) -> Pieces:
+        return _Pieces(self._calls, self._calls.ask("stream call", self._run, target, signature, inputs, deadline))
 
     def close(self) -> None:
         pass
+
+
+class _Pieces:
+    """``Pieces`` that the server has."""
+
+    def __init__(self, calls: _Calls, number: int) -> None:
+        self._calls = calls
+        self._number = number
+
+    def next(self) -> "Future[dict[str, Array] | None]":
+        return self._calls.next(self._number)
+
+    def close(self) -> None:
+        self._calls.drop(self._number)
 
 
 class _LogToServer(logging.Handler):

@@ -19,7 +19,7 @@ from pyserving.core.errors import Code, ServingError
 from pyserving.platforms.model import Array
 from pyserving.platforms.process.frames import Message, encode, receive, send
 from pyserving.platforms.process.spec import ProcessSpec, to_json
-from pyserving.platforms.python.composition import Session, Target
+from pyserving.platforms.python.composition import Pieces, Session, Target
 
 logger = logging.getLogger("pyserving.process")
 
@@ -34,6 +34,8 @@ class Run:
         self.replies: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.session: Session | None = None
         """Its calls of other models, if it has made any."""
+        self.asked: list[int] = []
+        """Their numbers."""
 
 
 class ModelProcess:
@@ -50,6 +52,8 @@ class ModelProcess:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._closing = False
+        self._asked: dict[int, Pieces] = {}
+        """What it has asked of other models, by its numbers."""
         # Answers to its calls come on the event loop's thread, which must not wait for a socket.
         self._answers = ThreadPoolExecutor(1, thread_name_prefix="process-answers")
         self._connection, theirs = socket.socketpair()
@@ -110,6 +114,8 @@ class ModelProcess:
         run = self._runs.pop(number, None)
         if run is not None and run.session is not None:
             run.session.close()
+            for asked in run.asked:
+                self._asked.pop(asked, None)
 
     def send(self, message: Message) -> None:
         """Raises UNAVAILABLE, and ValueError for an array of a dtype that no tensor has."""
@@ -165,8 +171,12 @@ class ModelProcess:
             case "log":
                 fields = message.fields
                 logging.getLogger(fields["logger"]).log(fields["level"], "%s", fields["text"])
-            case "call":
+            case "call" | "stream call":
                 self._call(message)
+            case "next":
+                self._next(message.id)
+            case "drop" if asked := self._asked.pop(message.id, None):
+                asked.close()
             case "exhausted":
                 logger.warning("The process of %s has used up its memory and is started anew", self.spec.servable)
                 self.kill()
@@ -178,19 +188,32 @@ class ModelProcess:
         fields = message.fields
         run = self._runs.get(fields["run"])
         if run is None:
-            error = ServingError(Code.CANCELLED, "the request is over")
-            self._answer(message.id, error)
-            return
+            return  # the request is over
         if run.session is None:
             run.session = self.spec.open_session(self.spec.servable)
+        run.asked.append(message.id)
         timeout = fields["timeout"]
         deadline = None if timeout is None else time.monotonic() + timeout
-        future = run.session.call(Target(*fields["target"]), fields["signature"], message.tensors, deadline)
-        future.add_done_callback(lambda done: self._answers.submit(self._answer_with, message.id, done))
+        arguments = Target(*fields["target"]), fields["signature"], message.tensors, deadline
+        if message.kind == "call":
+            self._asked[message.id] = _OneAnswer(run.session.call(*arguments))
+        else:
+            self._asked[message.id] = run.session.stream(*arguments)
 
-    def _answer_with(self, number: int, done: "Future[dict[str, Array]]") -> None:
+    def _next(self, number: int) -> None:
+        """The model waits for an answer, or for a piece of one."""
+        asked = self._asked.get(number)
+        if asked is None:
+            self._answer(number, ServingError(Code.CANCELLED, "the request is over"))
+            return
+        if isinstance(asked, _OneAnswer):
+            del self._asked[number]
+        asked.next().add_done_callback(lambda done: self._answers.submit(self._answer_with, number, done))
+
+    def _answer_with(self, number: int, done: "Future[dict[str, Array] | None]") -> None:
         try:
-            self.send(Message("answered", number, {}, done.result()))
+            tensors = done.result()
+            self.send(Message("ended", number) if tensors is None else Message("answered", number, {}, tensors))
         except ServingError as error:
             self._answer(number, error)
         except BaseException as error:
@@ -200,6 +223,19 @@ class ModelProcess:
     def _answer(self, number: int, error: ServingError) -> None:
         with contextlib.suppress(ServingError):
             self.send(Message("call failed", number, {"code": int(error.code), "message": error.message}))
+
+
+class _OneAnswer:
+    """``Pieces`` of a call that has one answer."""
+
+    def __init__(self, answer: "Future[dict[str, Array]]") -> None:
+        self._answer = answer
+
+    def next(self) -> "Future[dict[str, Array] | None]":
+        return self._answer  # type: ignore[return-value]  # Future is invariant, for it can be written to
+
+    def close(self) -> None:
+        self._answer.cancel()
 
 
 def _cause(code: int) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -39,7 +39,25 @@ class Session(Protocol):
         """
         ...
 
-    def close(self) -> None: ...
+    def stream(self, target: Target, signature: str, inputs: Mapping[str, Array], deadline: float | None) -> "Pieces":
+        """The same, piece by piece."""
+        ...
+
+    def close(self) -> None:
+        """Ends the request: versions are let go, streams stopped."""
+        ...
+
+
+class Pieces(Protocol):
+    """A streamed answer. All methods may be called from any thread, ``next`` once the last future is done."""
+
+    def next(self) -> "Future[dict[str, Array] | None]":
+        """The next piece, None after the last. The future raises ServingError."""
+        ...
+
+    def close(self) -> None:
+        """Nobody wants the rest."""
+        ...
 
 
 OpenSession = Callable[[ServableId], Session]
@@ -56,7 +74,13 @@ class _NoSession:
         self._servable = servable
 
     def call(self, target: Target, *_: object) -> "Future[dict[str, Array]]":
-        raise ServingError(
+        raise self._alone(target)
+
+    def stream(self, target: Target, *_: object) -> Pieces:
+        raise self._alone(target)
+
+    def _alone(self, target: Target) -> ServingError:
+        return ServingError(
             Code.FAILED_PRECONDITION, f"{self._servable} asks model {target.name}, but there are no other models here"
         )
 
@@ -106,20 +130,42 @@ class _Client:
     def predict(
         self, inputs: Mapping[str, Any] | None = None, /, *, signature: str = "", **named: Any
     ) -> dict[str, Array]:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return self._call(inputs, signature, named).result()
-        raise RuntimeError("predict() would hold up all other requests here: use await ... .predict_async()")
+        _check_thread("predict", "await ... .predict_async()")
+        session, arguments = self._begin(inputs, signature, named)
+        return session.call(*arguments).result()
 
     async def predict_async(
         self, inputs: Mapping[str, Any] | None = None, /, *, signature: str = "", **named: Any
     ) -> dict[str, Array]:
-        return await asyncio.wrap_future(self._call(inputs, signature, named))
+        session, arguments = self._begin(inputs, signature, named)
+        return await asyncio.wrap_future(session.call(*arguments))
 
-    def _call(
+    def stream(
+        self, inputs: Mapping[str, Any] | None = None, /, *, signature: str = "", **named: Any
+    ) -> Generator[dict[str, Array], None, None]:
+        _check_thread("stream", "async for ... in ... .stream_async()")
+        session, arguments = self._begin(inputs, signature, named)
+        pieces = session.stream(*arguments)
+        try:
+            while (piece := pieces.next().result()) is not None:
+                yield piece
+        finally:
+            pieces.close()
+
+    async def stream_async(
+        self, inputs: Mapping[str, Any] | None = None, /, *, signature: str = "", **named: Any
+    ) -> AsyncGenerator[dict[str, Array], None]:
+        session, arguments = self._begin(inputs, signature, named)
+        pieces = session.stream(*arguments)
+        try:
+            while (piece := await asyncio.wrap_future(pieces.next())) is not None:
+                yield piece
+        finally:
+            pieces.close()
+
+    def _begin(
         self, inputs: Mapping[str, Any] | None, signature: str, named: Mapping[str, Any]
-    ) -> "Future[dict[str, Array]]":
+    ) -> tuple[Session, tuple[Target, str, dict[str, Array], float | None]]:
         request = _request.get()
         if request is None:
             raise ServingError(
@@ -127,7 +173,15 @@ class _Client:
                 f"model {self._target.name} was called by code that runs for no request, such as a thread of its own",
             )
         arrays = {name: _plain_array(value) for name, value in {**(inputs or {}), **named}.items()}
-        return request.session.call(self._target, signature, arrays, request.deadline)
+        return request.session, (self._target, signature, arrays, request.deadline)
+
+
+def _check_thread(method: str, instead: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(f"{method}() would hold up all other requests here: use {instead}")
 
 
 def _plain_array(value: Any) -> Array:
