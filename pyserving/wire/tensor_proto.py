@@ -7,7 +7,7 @@ last value repeated; an empty one for zeros (``Tensor::FromProto`` of TensorFlow
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,11 +55,21 @@ FLOAT8 = (
 )
 
 
-def read_tensor(proto: TensorProto, name: str) -> Array:
+class LiftedValues(NamedTuple):
+    """Values that were taken out of a message before it was parsed."""
+
+    field: str
+    """``tensor_content`` (of no strings), ``float_val`` or ``double_val`` (of that dtype), or ``string_val``."""
+    raw: memoryview
+    """As they lie on the wire; empty for strings."""
+    strings: Sequence[bytes] = ()
+
+
+def read_tensor(proto: TensorProto, name: str, lifted: LiftedValues | None = None) -> Array:
     """The array that ``proto`` describes: C-contiguous, strings as an object array of bytes.
 
-    ``name`` is the input's alias, for the error text. Raises INVALID_ARGUMENT where the message does not
-    describe a tensor, RESOURCE_EXHAUSTED where it describes one far larger than itself.
+    ``name`` is the input's alias, for the error text. With ``lifted``, the message has no values.
+    Raises INVALID_ARGUMENT where the message does not describe a tensor, RESOURCE_EXHAUSTED where it describes one far larger than itself.
     """
     known = _KNOWN.get(proto.dtype)
     if known is None:
@@ -69,10 +79,13 @@ def read_tensor(proto: TensorProto, name: str) -> Array:
     dtype, numpy_dtype = known
     shape = _shape(proto, name)
     count = prod(shape)
-    content = proto.tensor_content
+    if lifted is not None and lifted.field == "string_val":
+        return _string_array(lifted.strings, shape, count, name)
     if dtype == DType.STRING:
-        values = _split_strings(content, count, name) if content else list(proto.string_val)
+        packed = proto.tensor_content
+        values = _split_strings(packed, count, name) if packed else list(proto.string_val)
         return _string_array(values, shape, count, name)
+    content = lifted.raw if lifted is not None and lifted.field == "tensor_content" else proto.tensor_content
     if content:
         if len(content) != count * numpy_dtype.itemsize:
             raise _malformed(
@@ -85,7 +98,10 @@ def read_tensor(proto: TensorProto, name: str) -> Array:
         flat = np.frombuffer(proto.float8_val, np.uint8)
         return _repeat_last(flat, count, name).view(numpy_dtype).reshape(shape)
     field, element = _FIELDS[dtype]
-    wire = _values(getattr(proto, field), field, element)
+    if lifted is not None:
+        wire = np.frombuffer(lifted.raw, element)
+    else:
+        wire = _values(getattr(proto, field), field, element)
     if wire.dtype == numpy_dtype:
         return (wire if len(wire) == count else _repeat_last(wire, count, name)).reshape(shape)
     if dtype in (DType.COMPLEX64, DType.COMPLEX128):
