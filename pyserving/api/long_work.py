@@ -12,6 +12,8 @@ LONG_BODY = 256 << 10
 """Bytes of a request from which on it is decoded on a thread: half a millisecond's work, if all goes well."""
 LONG_TENSORS = 128 << 10
 """Bytes of tensors from which on they are encoded on a thread: a millisecond's work where they become JSON."""
+LONG_MESSAGE = 4 << 20
+"""Bytes from which on even a copy is made on a thread."""
 
 # Two, as most of this work holds the GIL: more would get in each other's way, and in that of the event loop.
 _threads = ThreadPoolExecutor(2, thread_name_prefix="long-work")

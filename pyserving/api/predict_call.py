@@ -6,8 +6,12 @@ from pyserving.api.models import ModelSpec, read_model_spec
 from pyserving.api.parse_message import parse_message
 from pyserving.platforms.model import Array, Signature
 from pyserving.protos import messages
+from pyserving.wire.long_contents import lift_contents
 from pyserving.wire.predict_templates import PredictTemplates
-from pyserving.wire.tensor_proto import read_tensor
+from pyserving.wire.tensor_proto import LiftedValues, read_tensor
+
+_LONG = 64 << 10
+"""Bytes of a message from which on its values are read where they lie: a copy of them would be no trifle."""
 
 
 class PredictHead:
@@ -28,16 +32,18 @@ class PredictHead:
 class PredictCall:
     """One request. Its tensors are read once its signature is known, for only those that the signature has matter."""
 
-    __slots__ = ("_arrays", "_protos", "head")
+    __slots__ = ("_arrays", "_lifted", "_protos", "head")
 
     def __init__(
         self,
         head: PredictHead,
         protos: Mapping[str, messages.TensorProto] | None,
         arrays: dict[str, Array] | None = None,
+        lifted: Mapping[str, LiftedValues] = {},
     ) -> None:
-        """One of ``protos`` and ``arrays``, of the names in ``head``."""
+        """One of ``protos`` and ``arrays``, of the names in ``head``; ``lifted``: what was taken out of ``protos``."""
         self.head = head
+        self._lifted = lifted
         self._protos = protos
         self._arrays = arrays
 
@@ -50,7 +56,9 @@ class PredictCall:
             return {name: arrays[name] for name in signature.inputs if name in arrays}
         protos = self._protos
         assert protos is not None
-        return {name: read_tensor(protos[name], name) for name in signature.inputs if name in protos}
+        return {
+            name: read_tensor(protos[name], name, self._lifted.get(name)) for name in signature.inputs if name in protos
+        }
 
 
 def predict_call(request: messages.PredictRequest) -> PredictCall:
@@ -67,6 +75,10 @@ class PredictCallReader:
 
     def read(self, data: bytes) -> PredictCall:
         """Raises INTERNAL where ``data`` is no PredictRequest."""
+        if len(data) >= _LONG:
+            lifted = lift_contents(data)
+            request = parse_message(messages.PredictRequest, lifted.rest)
+            return PredictCall(PredictHead(request), request.inputs, lifted=lifted.contents)
         template = self._templates.find(data)
         if template is not None:
             return PredictCall(template.head, None, template.values(data))

@@ -10,6 +10,7 @@ from contextlib import aclosing
 import numpy as np
 
 from pyserving.api.inference import Classes, Task, classify, multi_inference, regress, serialized_examples
+from pyserving.api.long_work import LONG_MESSAGE, on_thread
 from pyserving.api.models import DEFAULT_SIGNATURE
 from pyserving.api.predict import (
     Engine,
@@ -28,7 +29,7 @@ from pyserving.core.servable import ServableId
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.model import Array
 from pyserving.protos import messages
-from pyserving.wire.tensor_proto import is_raw, varint, write_tensor
+from pyserving.wire.tensor_proto import is_raw, memory_of, tensor_parts, varint
 
 _MAX_CACHED_SPECS = 1024
 _MAX_CACHED_HEADS = 1024
@@ -76,9 +77,11 @@ class PredictionMethods:
         inputs = call.tensors(signature)
         outputs = select_outputs(signature, head.output_filter)
         results = await predict(self._predict_engine, handle, signature, inputs, outputs, deadline)
-        return outputs_field(results, as_tensor_content=self._as_tensor_content) + self._spec_field(
-            handle.id, signature.name
-        )
+        parts = outputs_parts(results, as_tensor_content=self._as_tensor_content)
+        parts.append(self._spec_field(handle.id, signature.name))
+        if sum(map(len, parts)) >= LONG_MESSAGE:
+            return await on_thread(b"".join, parts)
+        return b"".join(parts)
 
     async def predict_streamed(
         self, handle: ServableHandle, request: messages.PredictRequest, deadline: float | None
@@ -162,12 +165,17 @@ def effective_spec(servable: ServableId, signature_name: str) -> messages.ModelS
 
 def outputs_field(results: Mapping[str, Array], *, as_tensor_content: bool) -> bytes:
     """The field ``outputs`` of PredictResponse: a map is a repeated message of key and value."""
+    return b"".join(outputs_parts(results, as_tensor_content=as_tensor_content))
+
+
+def outputs_parts(results: Mapping[str, Array], *, as_tensor_content: bool) -> list[bytes | memoryview]:
+    """What ``outputs_field`` gives, before it is joined; the values of large arrays are where they were."""
     return _tensor_map(b"\x0a", results, as_tensor_content=as_tensor_content)
 
 
 def inputs_field(inputs: Mapping[str, Array], *, as_tensor_content: bool) -> bytes:
     """The field ``inputs`` of PredictRequest."""
-    return _tensor_map(b"\x12", inputs, as_tensor_content=as_tensor_content)
+    return b"".join(_tensor_map(b"\x12", inputs, as_tensor_content=as_tensor_content))
 
 
 def classification_response(servable: ServableId, signature_name: str, classes: Classes) -> bytes:
@@ -186,24 +194,24 @@ def regression_response(servable: ServableId, signature_name: str, values: Array
     return serialized
 
 
-def _tensor_map(tag: bytes, tensors: Mapping[str, Array], *, as_tensor_content: bool) -> bytes:
-    parts = []
+def _tensor_map(tag: bytes, tensors: Mapping[str, Array], *, as_tensor_content: bool) -> list[bytes | memoryview]:
+    parts: list[bytes | memoryview] = []
     for name, array in tensors.items():
         kind = (tag, name, array.dtype, array.shape, as_tensor_content)
         head = _entry_heads.get(kind)
         if head is not None:
-            parts += [head, array.tobytes()]
+            parts += [head, memory_of(array)]
             continue
         key = name.encode()
-        tensor = write_tensor(array, as_content=as_tensor_content)
-        head = b"\x0a" + varint(len(key)) + key + b"\x12" + varint(len(tensor))
-        entry = tag + varint(len(head) + len(tensor)) + head
-        parts += [entry, tensor]
+        tensor_head, values = tensor_parts(array, as_content=as_tensor_content)
+        head = b"\x0a" + varint(len(key)) + key + b"\x12" + varint(len(tensor_head) + len(values)) + tensor_head
+        entry = tag + varint(len(head) + len(values)) + head
+        parts += [entry, values]
         if is_raw(array.dtype, as_content=as_tensor_content):
             if len(_entry_heads) >= _MAX_CACHED_HEADS:
                 _entry_heads.clear()
-            _entry_heads[kind] = entry + tensor[: len(tensor) - array.nbytes]
-    return b"".join(parts)
+            _entry_heads[kind] = entry
+    return parts
 
 
 def _examples(given: messages.Input) -> Array:

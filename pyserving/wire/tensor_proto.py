@@ -46,6 +46,7 @@ _FIELDS: dict[DType, tuple[str, type[Any]]] = {
 }
 _KNOWN = {int(dtype): (dtype, numpy_dtype) for dtype, numpy_dtype in NUMPY_OF.items()}
 _MANY = 256
+_VIEWED_BYTES = 64 << 10
 FLOAT8 = (
     DType.FLOAT8_E5M2,
     DType.FLOAT8_E4M3FN,
@@ -69,7 +70,8 @@ def read_tensor(proto: TensorProto, name: str, lifted: LiftedValues | None = Non
     """The array that ``proto`` describes: C-contiguous, strings as an object array of bytes.
 
     ``name`` is the input's alias, for the error text. With ``lifted``, the message has no values.
-    Raises INVALID_ARGUMENT where the message does not describe a tensor, RESOURCE_EXHAUSTED where it describes one far larger than itself.
+    Raises INVALID_ARGUMENT where the message does not describe a tensor, RESOURCE_EXHAUSTED where it describes one far
+    larger than itself.
     """
     known = _KNOWN.get(proto.dtype)
     if known is None:
@@ -98,10 +100,7 @@ def read_tensor(proto: TensorProto, name: str, lifted: LiftedValues | None = Non
         flat = np.frombuffer(proto.float8_val, np.uint8)
         return _repeat_last(flat, count, name).view(numpy_dtype).reshape(shape)
     field, element = _FIELDS[dtype]
-    if lifted is not None:
-        wire = np.frombuffer(lifted.raw, element)
-    else:
-        wire = _values(getattr(proto, field), field, element)
+    wire = np.frombuffer(lifted.raw, element) if lifted is not None else _values(getattr(proto, field), field, element)
     if wire.dtype == numpy_dtype:
         return (wire if len(wire) == count else _repeat_last(wire, count, name)).reshape(shape)
     if dtype in (DType.COMPLEX64, DType.COMPLEX128):
@@ -229,7 +228,12 @@ def _malformed(name: str, why: str) -> ServingError:
 
 
 def write_tensor(array: Array, *, as_content: bool = False) -> bytes:
-    """``array`` as a serialized TensorProto, its values in the ``*_val`` field, or in ``tensor_content``.
+    """``array`` as a serialized TensorProto, its values in the ``*_val`` field, or in ``tensor_content``."""
+    return b"".join(tensor_parts(array, as_content=as_content))
+
+
+def tensor_parts(array: Array, *, as_content: bool = False) -> tuple[bytes, bytes | memoryview]:
+    """What ``write_tensor`` gives, in two parts: the second is the values, where they are written as in memory.
 
     The message is put together by hand: a packed float field is the array's own bytes, so that nothing is
     copied element by element. Integers, which are varints on the wire, are left to protobuf.
@@ -237,14 +241,21 @@ def write_tensor(array: Array, *, as_content: bool = False) -> bytes:
     dtype = DTYPE_OF[array.dtype]
     head = b"\x08" + varint(dtype) + _shape_field(array.shape)
     if not array.size:
-        return head
+        return head, b""
     if as_content:
-        content = _join_strings(array) if dtype == DType.STRING else array.tobytes()
-        return head + b"\x22" + varint(len(content)) + content
+        content = _join_strings(array) if dtype == DType.STRING else memory_of(array)
+        return head + b"\x22" + varint(len(content)), content
     raw_field = _RAW_FIELDS.get(dtype)
     if raw_field is not None:
-        return head + raw_field + varint(array.nbytes) + array.tobytes()
-    return head + _value_field(array, dtype).SerializeToString()
+        return head + raw_field + varint(array.nbytes), memory_of(array)
+    return head, _value_field(array, dtype).SerializeToString()
+
+
+def memory_of(array: Array) -> bytes | memoryview:
+    """The array's values as they lie in memory; a view where there are many."""
+    if array.nbytes < _VIEWED_BYTES:
+        return array.tobytes()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def is_raw(dtype: np.dtype, *, as_content: bool) -> bool:
