@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
-from pyserving.core.manager import Manager
+from pyserving.core.monitor import ServableStateMonitor
+from pyserving.core.state import State
 
 
 class Health:
@@ -12,9 +13,9 @@ class Health:
     Used on one event loop.
     """
 
-    def __init__(self, manager: Manager, configured: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, monitor: ServableStateMonitor, configured: Callable[[], Iterable[str]]) -> None:
         """``configured`` tells the names of the models that there should be now."""
-        self._manager = manager
+        self._monitor = monitor
         self._configured = configured
         self._changed = asyncio.Event()
         self.draining = False
@@ -25,7 +26,7 @@ class Health:
 
     def missing(self) -> list[str]:
         """The configured models of which no version is available."""
-        return [name for name in self._configured() if not self._manager.available(name)]
+        return [name for name in self._configured() if not self._has_version(name)]
 
     def models(self) -> list[str]:
         """All configured models, available or not."""
@@ -33,7 +34,7 @@ class Health:
 
     def available(self, name: str) -> bool:
         """Whether a model can answer, and the server takes requests."""
-        return not self.draining and bool(self._manager.available(name))
+        return not self.draining and self._has_version(name)
 
     def drain(self) -> None:
         """From now on nothing is ready."""
@@ -48,3 +49,6 @@ class Health:
     async def changed(self) -> None:
         """Waits for the next ``notify``."""
         await self._changed.wait()
+
+    def _has_version(self, name: str) -> bool:
+        return any(state.state is State.AVAILABLE for state in self._monitor.states(name))

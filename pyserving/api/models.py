@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pyserving.core.errors import invalid_argument
 from pyserving.core.handle import ServableHandle
 from pyserving.core.labels import VersionLabels
-from pyserving.core.manager import Manager
+from pyserving.core.serving_map import ServingMap
 from pyserving.protos import messages
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -32,15 +32,15 @@ def read_model_spec(spec: messages.ModelSpec) -> ModelSpec:
 class Models:
     """The models that requests can ask for."""
 
-    def __init__(self, manager: Manager, labels: VersionLabels) -> None:
-        self._manager = manager
+    def __init__(self, serving: ServingMap, labels: VersionLabels) -> None:
+        self._serving = serving
         self._labels = labels
 
     def acquire(self, spec: ModelSpec) -> ServableHandle:
         """A handle, to be released by the caller. Raises NOT_FOUND; INVALID_ARGUMENT for an unknown label."""
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
-        return self._manager.acquire(spec.name, self.version(spec))
+        return self._serving.acquire(spec.name, self.version(spec))
 
     def version(self, spec: ModelSpec) -> int | None:
         """The version number that ``spec`` names, None for the latest. Raises INVALID_ARGUMENT."""

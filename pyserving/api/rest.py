@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote_to_bytes
@@ -26,6 +26,7 @@ from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.state import ServableState
 from pyserving.monitoring.exposition import CONTENT_TYPE, write_page
+from pyserving.monitoring.metrics import Family
 from pyserving.monitoring.serving_metrics import FULL, ServingMetrics
 from pyserving.wire.json_examples import parse_examples
 from pyserving.wire.json_request import parse_predict
@@ -69,6 +70,10 @@ _CORS_HEADERS = (
 _MAX_CACHED_ROUTES = 1024
 
 
+Collect = Callable[[], Awaitable[Sequence[Family]]]
+"""Returns all metrics as they are now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """What a method and a path ask for."""
@@ -95,14 +100,16 @@ class RestApi:
         cors: bool = False,
         health: Health | None = None,
         metrics_path: str = "",
+        collect: Collect | None = None,
         check_method_names: bool = False,
         logs: Mapping[str, ModelLog] = {},
     ) -> None:
         """``timeout``: the most that a request may take, in seconds. ``cors``: web pages of any origin may call.
 
         With ``health``, ``/healthz``, ``/readyz`` and the list of all models at ``/v1/models`` are served, which the
-        original does not have; with ``metrics_path``, the page for Prometheus. ``logs``: where requests are
-        recorded, by model; it may change at any time. ``check_method_names``: see Engine.
+        original does not have; with ``metrics_path``, the page for Prometheus: of what ``collect`` returns, or else of
+        ``metrics``. ``logs``: where requests are recorded, by model; it may change at any time.
+        ``check_method_names``: see Engine.
         """
 
         def engine(api: str) -> Engine:
@@ -118,10 +125,11 @@ class RestApi:
         self._streaming = RestStreaming(models, engine("PredictStreamed"), metrics, timeout, self._headers)
         self._answers = {action: metrics.answers(action, "REST") for action in ("predict", "classify", "regress")}
         self._other_answers = metrics.answers("", "REST")
+        self._collect = collect
         self._timeout = timeout
         self._logs = logs
         self._routes: dict[tuple[str, str], Route] = {}
-        self._pages: dict[tuple[str, str], Callable[[], HttpResponse]] = {}
+        self._pages: dict[tuple[str, str], Callable[[], Awaitable[HttpResponse]]] = {}
         """What is served besides models: by method and path."""
         if health is not None:
             self._add_page("/healthz", ("GET", "HEAD"), self._alive)
@@ -130,7 +138,7 @@ class RestApi:
         if metrics_path:
             self._add_page(metrics_path, ("GET", "HEAD", "POST"), self._metrics_page)
 
-    def _add_page(self, path: str, methods: Iterable[str], page: Callable[[], HttpResponse]) -> None:
+    def _add_page(self, path: str, methods: Iterable[str], page: Callable[[], Awaitable[HttpResponse]]) -> None:
         for method in methods:
             self._pages[method, path] = page
 
@@ -140,7 +148,7 @@ class RestApi:
         try:
             if route is _NO_ROUTE:
                 if page := self._pages.get((request.method, request.target.partition("?")[0])):
-                    return page()
+                    return await page()
                 route = self._route(request)
             if (accept := request.headers.get("accept")) and route.action == "predict":
                 framing = framing_of(accept)
@@ -248,18 +256,18 @@ class RestApi:
                 )
             return answer
 
-    def _alive(self) -> HttpResponse:
+    async def _alive(self) -> HttpResponse:
         return HttpResponse(200, b'{"alive":true}', headers=self._headers)
 
-    def _ready(self, health: Health) -> HttpResponse:
+    async def _ready(self, health: Health) -> HttpResponse:
         body = {"ready": health.ready, "draining": health.draining, "missing": health.missing()}
         return HttpResponse(200 if health.ready else 503, orjson.dumps(body), headers=self._headers)
 
-    def _metrics_page(self) -> HttpResponse:
-        page = write_page(self._metrics.collect())
+    async def _metrics_page(self) -> HttpResponse:
+        page = write_page(await self._collect() if self._collect else self._metrics.collect())
         return HttpResponse(200, page, CONTENT_TYPE, headers=self._headers)
 
-    def _listing(self, health: Health) -> HttpResponse:
+    async def _listing(self, health: Health) -> HttpResponse:
         models = {name: _status_of(self._status.known_states(name)) for name in health.models()}
         return HttpResponse(200, orjson.dumps({"models": models}), headers=self._headers)
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import click
 from rich.console import Console
@@ -17,9 +18,10 @@ from pyserving.core.state import State
 from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.platforms.registry import find_platforms
 from pyserving.platforms.tensorflow.session_config import SessionOptions
+from pyserving.server.directory import Directory
 from pyserving.server.logs import LogFormat, log_to_stderr
+from pyserving.server.ports import Ports
 from pyserving.server.run import run
-from pyserving.server.server import Server
 from pyserving.server.settings import Settings
 from pyserving.sources.model_config import ModelConfig, read_model_config_file
 
@@ -39,6 +41,13 @@ def main() -> None:
 @click.option("--port", default=8500, show_default=True, help="Port of the gRPC interface; 0 takes a free one.")
 @click.option("--grpc-socket", default="", help="A UNIX socket that serves gRPC too.")
 @click.option("--poll", default=1.0, show_default=True, help="Seconds between two looks for new versions; 0: once.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that answer requests; for models whose runs change no variables.",
+)
 @click.option("--memory-limit", type=int, help="Bytes that all models may need; a load beyond it is refused.")
 @click.option("--tags", default="serve", show_default=True, help="Tags of the graph to load, with commas between.")
 @click.option(
@@ -97,6 +106,7 @@ def serve(
     port: int,
     grpc_socket: str,
     poll: float,
+    workers: int,
     memory_limit: int | None,
     tags: str,
     threads: int,
@@ -121,6 +131,7 @@ def serve(
             grpc_port=port,
             grpc_socket_path=grpc_socket,
             poll_wait=poll,
+            workers=workers,
             model_memory_limit=memory_limit,
             op_libraries=op_libraries,
             python_options=PythonOptions(PythonModels(python_models)),
@@ -131,7 +142,7 @@ def serve(
                 tags=tuple(tag for tag in tags.split(",") if tag), intra_op_parallelism=threads
             ),
         )
-        sys.exit(run(settings, on_models_settled=lambda server: _show(console, server)))
+        sys.exit(run(settings, on_models_settled=partial(_show, console)))
     except ServingError as error:
         console.print(f"[bold red]cannot serve:[/] {error.message}", highlight=False, soft_wrap=True)
         sys.exit(1)
@@ -150,14 +161,14 @@ def _models(path: str | None, name: str | None, config: str | None) -> Sequence[
     return find_models(path, name)
 
 
-def _show(console: Console, server: Server) -> None:
+def _show(console: Console, directory: Directory, ports: Ports) -> None:
     """The summary: what is served, where, and a line to try it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("model", "version", "state", "path"):
         table.add_column(heading)
     examples = []
-    for model in server.catalog.models:
-        states = server.catalog.monitor.states(model.name)
+    for model in directory.models:
+        states = directory.monitor.states(model.name)
         for state in states:
             shown = f"[green]{state.state.name}" if state.state is State.AVAILABLE else state.state.name
             if state.error:
@@ -165,15 +176,15 @@ def _show(console: Console, server: Server) -> None:
             table.add_row(model.name, str(state.id.version), shown, model.base_path)
         if not states:
             table.add_row(model.name, "-", "[yellow]waiting for a version", model.base_path)
-        if server.rest_address and any(state.state is State.AVAILABLE for state in states):
-            with server.catalog.manager.acquire(model.name) as handle:
-                examples.append(curl_line(model.name, handle.servable, server.rest_address))
+        if ports.rest_address and any(state.state is State.AVAILABLE for state in states):
+            with directory.serving.acquire(model.name) as handle:
+                examples.append(curl_line(model.name, handle.servable, ports.rest_address))
     console.print()
     console.print(table)
     console.print()
-    if server.rest_address:
-        console.print(f"REST  http://{server.rest_address}/v1/models", highlight=False)
-    for address in server.grpc_addresses:
+    if ports.rest_address:
+        console.print(f"REST  http://{ports.rest_address}/v1/models", highlight=False)
+    for address in ports.grpc_addresses:
         console.print(f"gRPC  {address}", highlight=False)
     if examples:
         console.print("\ntry:  ", end="")

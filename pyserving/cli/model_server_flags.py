@@ -223,6 +223,11 @@ class ModelServerFlags:
         without_effect="TPUs are not initialised by this server",
     )
 
+    workers: int = _flag(
+        1,
+        _OTHER,
+        "Processes that answer; for models that change no variables. TensorFlow Serving does not have this flag.",
+    )
     log_format: str = _flag(
         "text", _OTHER, "Lines of the log: text, or json. TensorFlow Serving does not have this flag."
     )

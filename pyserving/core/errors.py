@@ -36,6 +36,9 @@ class ServingError(Exception):
         self.code = code
         self.message = message
 
+    def __reduce__(self) -> tuple[type["ServingError"], tuple[Code, str]]:
+        return type(self), (self.code, self.message)  # an Exception's own way forgets the code
+
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}"
 

@@ -12,6 +12,11 @@ class VersionLabels:
     def __init__(self) -> None:
         self._versions: Mapping[str, Mapping[str, int]] = {}
 
+    @property
+    def all(self) -> Mapping[str, Mapping[str, int]]:
+        """Versions by label, by model name."""
+        return self._versions
+
     def resolve(self, name: str, label: str) -> int:
         """The version that a label of model ``name`` points to. Raises INVALID_ARGUMENT for an unknown label."""
         version = self.of(name).get(label)

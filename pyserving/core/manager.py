@@ -11,11 +11,12 @@ from functools import partial
 from pyserving.core.clock import Clock, SystemClock
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.events import EventBus
-from pyserving.core.handle import ServableHandle, ServedVersion
+from pyserving.core.handle import ServedVersion
 from pyserving.core.harness import Harness
 from pyserving.core.phase import Phase
 from pyserving.core.resources import Resources, ResourceTracker
-from pyserving.core.servable import Servable, ServableId, ServableRequest
+from pyserving.core.servable import Servable
+from pyserving.core.serving_map import ServingMap
 from pyserving.core.source import AspiredVersion
 from pyserving.core.state import ServableState, State
 from pyserving.core.threads import Spawner, Threads
@@ -35,16 +36,17 @@ class Manager:
     load failed for good is tried again only after it was not aspired in between. A version aspired again while
     it unloads is loaded anew once it is gone.
 
-    Requests find versions in an immutable map that each change replaces as a whole, and so wait for nothing.
-    All else is under one lock, never held during a load, an unload, or the call of a listener.
+    Requests find versions in ``serving`` and wait for nothing. All else is under one lock, never held during a load, an
+    unload, or the call of a listener.
 
     Every version's events are, in this order: START, LOADING, AVAILABLE, UNLOADING, END; one that is given up or
-    fails goes to END early. When AVAILABLE is told, ``acquire`` finds the version; when UNLOADING is, it does not.
+    fails goes to END early. When AVAILABLE is told, ``serving`` has the version; when UNLOADING is, it has not.
     """
 
     def __init__(
         self,
         bus: EventBus,
+        serving: ServingMap | None = None,
         *,
         policy: TransitionPolicy | None = None,
         num_load_threads: int = 0,
@@ -55,10 +57,13 @@ class Manager:
         clock: Clock | None = None,
         spawner: Spawner | None = None,
     ) -> None:
-        """So many loads, and so many unloads, run at once; 0 means one after the other, too.
+        """``serving`` is kept by this manager: what is AVAILABLE is in it.
 
-        A load is attempted ``1 + max_num_load_retries`` times, ``load_retry_interval`` seconds apart.
+        So many loads, and so many unloads, run at once; 0 means one after the other, too.
+        A load is attempted ``1 + max_num_load_retries`` times, ``load_retry_interval`` seconds apart; but
+        not again after FAILED_PRECONDITION.
         """
+        self.serving = serving or ServingMap()
         self._bus = bus
         self._policy = policy or AvailabilityPreserving()
         self._num_load_threads = max(1, num_load_threads)
@@ -68,9 +73,6 @@ class Manager:
         self._resources = resources or ResourceTracker()
         self._clock = clock or SystemClock()
         self._threads = spawner or Threads()
-
-        self._serving: Mapping[str, Mapping[int | None, ServedVersion]] = {}
-        """What requests see: by name, then by version, None being the latest. Never changed, only replaced."""
 
         self._lock = threading.Lock()
         self._nothing_managed = threading.Condition(self._lock)
@@ -82,36 +84,6 @@ class Manager:
         self._unloads = 0
         self._waiting_to_unload: deque[Harness] = deque()
         self._stopping = False
-
-    # What requests call
-
-    def acquire(self, name: str, version: int | None = None) -> ServableHandle:
-        """A handle on a version that is AVAILABLE, without a version on the highest. Raises NOT_FOUND."""
-        while True:
-            try:
-                served = self._serving[name][version]
-            except KeyError:
-                request = ServableRequest(name, version)
-                raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {request}") from None
-            handle = served.hold()
-            if handle is not None:
-                return handle
-            # It went just now, and before that the map was replaced by one without it.
-
-    def available(self, name: str) -> list[int]:
-        """The versions of a stream that are AVAILABLE, the highest first."""
-        return sorted((version for version in self._serving.get(name, {}) if version is not None), reverse=True)
-
-    def available_ids(self) -> list[ServableId]:
-        """All that is AVAILABLE, by name and version."""
-        return sorted({served.id for stream in self._serving.values() for served in stream.values()})
-
-    def handles_out(self) -> dict[ServableId, int]:
-        """How many handles are out on each version that is AVAILABLE."""
-        return {served.id: len(served.handles) for stream in self._serving.values() for served in stream.values()}
-
-    def is_available(self, servable_id: ServableId) -> bool:
-        return servable_id.version in self._serving.get(servable_id.name, {})
 
     # What sources and the server call
 
@@ -278,7 +250,9 @@ class Manager:
         harness.failures += 1
         attempts = 1 + self._max_num_load_retries
         _log.warning("Attempt %d of %d to load servable %s failed: %s", harness.failures, attempts, harness.id, error)
-        if harness.aspired and harness.failures < attempts:
+        # What is not fit to be loaded will not be so later.
+        again = error.code is not Code.FAILED_PRECONDITION
+        if harness.aspired and harness.failures < attempts and again:
             harness.enter(Phase.WAITING)
             self._clock.call_later(self._load_retry_interval, partial(self._retry, harness))
         else:
@@ -307,14 +281,8 @@ class Manager:
         self._advance(harness.id.name)
 
     def _replace_serving(self, name: str) -> None:
-        serving = dict(self._serving)
         ready = [h.served for h in self._streams[name].values() if h.phase is Phase.READY and h.served]
-        if ready:
-            latest = max(ready, key=lambda served: served.id.version)
-            serving[name] = {**{served.id.version: served for served in ready}, None: latest}
-        else:
-            serving.pop(name, None)
-        self._serving = serving
+        self.serving.replace(name, ready)
 
     # Unloading
 

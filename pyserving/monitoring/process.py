@@ -1,4 +1,4 @@
-"""What the system knows of this process."""
+"""The server and its processes, seen from outside."""
 
 import os
 import platform
@@ -8,12 +8,16 @@ import pyserving
 from pyserving.monitoring.metrics import Gauge, Labels, Registry
 
 
-def add_process_metrics(registry: Registry) -> None:
-    """Build, start, CPU time, and, where the system tells it in /proc, memory."""
+def add_server_metrics(registry: Registry) -> None:
+    """Build and start of the server."""
     started = time.time()
     build: dict[Labels, float] = {(pyserving.__version__, platform.python_version()): 1}
     registry.add(Gauge("pyserving_build_info", ["version", "python"], lambda: build))
     registry.add(Gauge("pyserving_start_time_seconds", [], lambda: {(): started}))
+
+
+def add_process_metrics(registry: Registry) -> None:
+    """What this process takes: CPU time, and, where the system tells it in /proc, memory."""
     registry.add(Gauge("pyserving_cpu_seconds_total", [], lambda: {(): time.process_time()}, only_grows=True))
     if os.path.exists("/proc/self/statm"):
         registry.add(Gauge("pyserving_resident_memory_bytes", [], lambda: {(): _resident_bytes()}))

@@ -38,6 +38,8 @@ class Signature:
     """Values of inputs that a request may leave out."""
     stateless: bool = False
     """A run is known to leave the model as it was, so it does no harm to run it again."""
+    writes_state: bool = False
+    """A run is known to write what a later one reads, as a variable or a table: copies of the model drift apart."""
     steady: bool = True
     """How long a run takes is told by the size of its inputs. Else it may depend on their values, as the number of
     turns of a loop does, or on something outside; then no run may hold up the event loop."""

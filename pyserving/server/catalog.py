@@ -10,16 +10,16 @@ from typing import TypeVar
 
 from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.core.events import EventBus
-from pyserving.core.labels import VersionLabels
+from pyserving.core.loader import Loader
 from pyserving.core.manager import Manager
-from pyserving.core.monitor import ServableStateMonitor, require_available
+from pyserving.core.monitor import require_available
 from pyserving.core.resources import Resources, ResourceTracker
 from pyserving.core.servable import ServableId, ServableRequest
 from pyserving.core.source import AspiredVersion
 from pyserving.core.state import ServableState
 from pyserving.platforms.registry import find_platforms
 from pyserving.protos import messages
-from pyserving.server.loaders import Loaders
+from pyserving.server.directory import Directory
 from pyserving.server.settings import Settings
 from pyserving.server.version_log import VersionLog
 from pyserving.sources.file_system import FileSystemSource, MonitoredServable
@@ -33,23 +33,26 @@ logger = logging.getLogger("pyserving.server")
 
 
 class Catalog:
-    """Source, loaders, manager, labels and states of the configured models."""
+    """Source and manager of the configured models. What comes of them it puts into a Directory."""
 
     def __init__(
         self,
         settings: Settings,
-        loaders: Loaders,
-        on_models: Callable[[Sequence[ModelConfig]], None],
+        directory: Directory,
+        loader: Callable[[ServableId, str, str], Loader],
+        bus: EventBus | None = None,
     ) -> None:
-        """``on_models`` hears of each config that holds."""
-        self.models: Sequence[ModelConfig] = tuple(settings.models)
-        self.labels = VersionLabels()
-        self.bus = bus = EventBus()
-        bus.subscribe(VersionLog())
-        self.monitor = ServableStateMonitor(bus)
+        """``loader`` makes that of a version, given its folder and platform.
+
+        The manager posts to ``bus``, and who gave it posts to the directory's; without one, the manager does so itself.
+        """
+        self._directory = directory
+        self._monitor = directory.monitor
+        directory.bus.subscribe(VersionLog())
         limit = settings.model_memory_limit
         self.manager = Manager(
-            bus,
+            bus or directory.bus,
+            directory.serving,
             # At the start there is no request to slow down, and every version is waited for.
             num_load_threads=max(settings.num_load_threads, os.cpu_count() or 1),
             num_unload_threads=settings.num_unload_threads,
@@ -58,32 +61,27 @@ class Catalog:
             resources=ResourceTracker(None if limit is None else Resources(limit)),
         )
         self._settings = settings
-        self._loaders = loaders
-        self._on_models = on_models
+        self._loader = loader
         self._source = FileSystemSource(
-            _monitored(self.models), self._on_versions, poll_wait_seconds=settings.poll_wait
+            _monitored(directory.models), self._on_versions, poll_wait_seconds=settings.poll_wait
         )
         self._aspired: dict[str, int] = {}
         """How many versions of each model the source asked for at last."""
         self._reloading = asyncio.Lock()
-
-    def has_model(self, name: str) -> bool:
-        """Whether a model of this name is configured, or was and had versions."""
-        return bool(self.monitor.states(name)) or any(model.name == name for model in self.models)
+        self._following: asyncio.Future[None] | None = None
 
     def start(self) -> None:
         """Looks for versions, and begins to load them. Raises ServingError where the session options are wrong."""
         self._settings.session_options.config_proto()
-        self._on_models(self.models)
-        _log_models(self.models, {})
+        _log_models(self._directory.models, {})
         if not self._settings.wait_for_models:
             self._assign_labels(allow_unavailable=True)
         self._source.start()
 
     async def wait_until_settled(self) -> Sequence[ServableState]:
         """The state of each model's latest version once all have come to AVAILABLE or END."""
-        requests = [ServableRequest(model.name) for model in self.models]
-        states = await _on_a_thread(lambda: self.monitor.wait_until_available(requests))
+        requests = [ServableRequest(model.name) for model in self._directory.models]
+        states = await _on_a_thread(lambda: self._monitor.wait_until_available(requests))
         self.manager.set_num_load_threads(self._settings.num_load_threads)
         return states
 
@@ -99,28 +97,37 @@ class Catalog:
         config holds, and the error says which model cannot be found or loaded, or which label points nowhere.
         """
         async with self._reloading:
-            models = models_from_config(config, running=self.models, platforms=find_platforms())
+            models = models_from_config(config, running=self._directory.models, platforms=find_platforms())
             if models is None:
                 raise invalid_argument(
                     "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
                     "currently supported"
                 )
-            before = {model.name: (model.base_path, model.version_policy) for model in self.models}
+            before = {model.name: (model.base_path, model.version_policy) for model in self._directory.models}
             changed = [model for model in models if (model.base_path, model.version_policy) != before.get(model.name)]
-            _log_models(models, {model.name: model for model in self.models})
-            mark = self.monitor.mark()
-            self.models = tuple(models)
-            self._on_models(self.models)
+            _log_models(models, {model.name: model for model in self._directory.models})
+            mark = self._monitor.mark()
+            self._directory.configure(models)
             await _on_a_thread(lambda: self._source.update(_monitored(models)))
             for model in changed:
                 if error := self._source.errors.get(model.name):
                     raise error
             requests = [ServableRequest(model.name) for model in changed if self._aspired.get(model.name)]
-            states = await _on_a_thread(lambda: self.monitor.wait_until_available(requests, since=mark))
+            states = await _on_a_thread(lambda: self._monitor.wait_until_available(requests, since=mark))
             require_available(states, "model(s)")
             self._assign_labels(allow_unavailable=self._settings.allow_labels_for_unavailable)
 
-    async def follow_config_file(self, path: str, wait: float) -> None:
+    def follow_config(self) -> None:
+        """Begins to read the config file again and again, if there is one and the settings say so."""
+        settings = self._settings
+        if settings.config_file and settings.config_poll_wait:
+            self._following = asyncio.ensure_future(self._follow(settings.config_file, settings.config_poll_wait))
+
+    def stop_following(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+
+    async def _follow(self, path: str, wait: float) -> None:
         """Reads ``path`` every ``wait`` seconds and reloads what it says. What is wrong is logged, and changes nothing.
 
         A file that did not change is applied again only if that failed the last time: a label may have to wait for
@@ -148,14 +155,14 @@ class Catalog:
     def _on_versions(self, name: str, versions: Sequence[VersionPath]) -> None:
         ids = [(ServableId(name, version), path) for version, path in versions]
         # A model that was just taken out of the config has no versions, so what is said of its platform is not used.
-        platform = next((model.platform for model in self.models if model.name == name), TENSORFLOW_PLATFORM)
-        aspired = [AspiredVersion(servable, self._loaders.loader(servable, path, platform)) for servable, path in ids]
+        platform = next((model.platform for model in self._directory.models if model.name == name), TENSORFLOW_PLATFORM)
+        aspired = [AspiredVersion(servable, self._loader(servable, path, platform)) for servable, path in ids]
         self._aspired[name] = len(aspired)
         self.manager.set_aspired_versions(name, aspired)
 
     def _assign_labels(self, *, allow_unavailable: bool) -> None:
-        labels: Mapping[str, Mapping[str, int]] = {model.name: model.labels for model in self.models}
-        self.labels.update(labels, self.manager.is_available, allow_unavailable=allow_unavailable)
+        labels: Mapping[str, Mapping[str, int]] = {model.name: model.labels for model in self._directory.models}
+        self._directory.assign_labels(labels, self._directory.serving.is_available, allow_unavailable=allow_unavailable)
 
 
 def _monitored(models: Sequence[ModelConfig]) -> Mapping[str, MonitoredServable]:

@@ -5,11 +5,25 @@ from pyserving.core.loader import Loader
 from pyserving.core.servable import ServableId
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.platform import PlatformContext
-from pyserving.platforms.python.composition import OpenSession
+from pyserving.platforms.python.composition import OpenSession, no_session
 from pyserving.platforms.registry import Platforms
 from pyserving.server.measured_loader import MeasuredLoader
 from pyserving.server.settings import Settings
+from pyserving.server.stateless_loader import StatelessLoader
 from pyserving.server.warmup import WarmedLoader, Warmup
+
+
+def platforms_of(settings: Settings, open_session: OpenSession = no_session) -> Platforms:
+    """The platforms, set up as the settings say. ``open_session``: how a model asks other models."""
+    context = PlatformContext(
+        num_threads=settings.session_options.intra_op_parallelism,
+        parallel_runs=settings.engine_threads,
+        session_options=settings.session_options,
+        tflite_options=settings.tflite_options,
+        python_options=settings.python_options,
+        open_session=open_session,
+    )
+    return Platforms(context, prefer="tflite" if settings.prefer_tflite else "")
 
 
 class Loaders:
@@ -27,22 +41,17 @@ class Loaders:
         self._policies = policies
         self._metrics = metrics
         self._warmup = warmup
-        context = PlatformContext(
-            num_threads=settings.session_options.intra_op_parallelism,
-            parallel_runs=settings.engine_threads,
-            session_options=settings.session_options,
-            tflite_options=settings.tflite_options,
-            python_options=settings.python_options,
-            open_session=open_session,
-        )
-        self._platforms = Platforms(context, prefer="tflite" if settings.prefer_tflite else "")
+        self._platforms = platforms_of(settings, open_session)
 
     def loader(self, servable: ServableId, path: str, platform: str) -> Loader:
         """The loader of the version in the folder ``path``, of a model that is configured to be of ``platform``.
 
         Nothing is loaded yet.
         """
-        loader: Loader = MeasuredLoader(self._platforms.loader(servable, path, platform), path, self._metrics)
+        loader = self._platforms.loader(servable, path, platform)
+        if self._settings.workers > 1:
+            loader = StatelessLoader(loader, servable)
+        loader = MeasuredLoader(loader, path, self._metrics)
         if self._settings.per_model_batching:
             loader = PerModelBatchingLoader(loader, path, self._policies)
         if self._settings.warmup_iterations:

@@ -8,9 +8,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
 
+from pyserving.core.errors import invalid_argument
+from pyserving.server.catalog import Catalog
+from pyserving.server.directory import Directory
+from pyserving.server.ports import Ports
 from pyserving.server.server import Server
 from pyserving.server.settings import Settings
+from pyserving.server.supervisor import prepare_supervisor
 from pyserving.transport.loop import new_event_loop
 
 logger = logging.getLogger("pyserving.server")
@@ -19,19 +26,41 @@ _THREADS_END = 1.0
 """Seconds that threads get to end once everything has stopped."""
 
 
-def run(settings: Settings, *, on_models_settled: Callable[[Server], None] = lambda _: None) -> int:
+class _Serves(Protocol):
+    """A server, in one process or in several."""
+
+    directory: Directory
+    catalog: Catalog
+    failed: asyncio.Future[None]
+    """Raises ServingError if it cannot go on."""
+
+    @property
+    def ports(self) -> Ports | None: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+OnModelsSettled = Callable[[Directory, Ports], None]
+
+
+def run(settings: Settings, *, on_models_settled: OnModelsSettled = lambda *_: None) -> int:
     """Serves until SIGTERM or SIGINT; then drains, and returns the exit code. A second signal ends the process.
 
     ``on_models_settled`` is called once every model is available or has failed; what it raises is logged. Raises
-    ServingError where the server cannot start.
+    ServingError where the server cannot start, or cannot go on.
     """
+    if settings.workers < 1:
+        raise invalid_argument(f"Expected 1 worker or more, got {settings.workers}")
+    new_server = partial(Server, settings) if settings.workers == 1 else prepare_supervisor(settings)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        code = runner.run(_run(settings, on_models_settled))
+        code = runner.run(_run(new_server, on_models_settled))
     _leave_threads_behind(code)
     return code
 
 
-async def _run(settings: Settings, on_models_settled: Callable[[Server], None]) -> int:
+async def _run(new_server: Callable[[], _Serves], on_models_settled: OnModelsSettled) -> int:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 
@@ -48,15 +77,18 @@ async def _run(settings: Settings, on_models_settled: Callable[[Server], None]) 
         except NotImplementedError:  # Windows
             signal.signal(number, lambda n, _: loop.call_soon_threadsafe(on_signal, n))
 
-    server = Server(settings)
+    server = new_server()
     serving = asyncio.ensure_future(_serve(server, on_models_settled))
     stop = asyncio.ensure_future(stopped.wait())
+    ends: list[asyncio.Future[Any]] = [stop, server.failed]
     try:
         # A failure to start ends the wait, and so does a signal, even while models still load.
-        await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([serving, *ends], return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             serving.result()
-            await stop
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if server.failed.done():
+            server.failed.result()
     finally:
         serving.cancel()
         stop.cancel()
@@ -64,11 +96,12 @@ async def _run(settings: Settings, on_models_settled: Callable[[Server], None]) 
     return 0
 
 
-async def _serve(server: Server, on_models_settled: Callable[[Server], None]) -> None:
+async def _serve(server: _Serves, on_models_settled: OnModelsSettled) -> None:
     await server.start()
     await server.catalog.wait_until_settled()
     try:
-        on_models_settled(server)
+        if server.ports is not None:
+            on_models_settled(server.directory, server.ports)
     except (Exception, SystemExit):  # rich exits where nobody reads what it prints; a server need not
         logger.warning("Could not show what is served", exc_info=True)
 

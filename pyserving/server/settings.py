@@ -37,6 +37,9 @@ class Settings:
     grace_period: float = 30.0
     """How long requests in flight may take once the server was asked to stop."""
 
+    workers: int = 1
+    """Processes that answer requests; with more than one, another process leads them."""
+
     rest_timeout: float = 30.0
     cors: bool = False
     """REST answers carry the headers that let web pages of other origins read them."""

@@ -3,22 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from pyserving.core.manager import Manager
 from pyserving.core.monitor import ServableStateMonitor
+from pyserving.core.serving_map import ServingMap
 from pyserving.core.state import State
 from pyserving.monitoring.metrics import Gauge, Labels, Registry
 from pyserving.server.request_log_writer import RequestLogWriter
 from pyserving.transport.listener import Listener
 
 
-def add_state_metrics(
-    registry: Registry,
-    monitor: ServableStateMonitor,
-    manager: Manager,
-    listeners: Sequence[Listener],
-    request_log: RequestLogWriter,
-) -> None:
-    """``listeners`` may grow later."""
+def add_version_metrics(registry: Registry, monitor: ServableStateMonitor) -> None:
+    """How many versions there are in each state."""
 
     def versions() -> dict[Labels, float]:
         """Each state has a value, so that an alert on 0 has something to see."""
@@ -31,9 +25,18 @@ def add_state_metrics(
     def failed() -> dict[Labels, float]:
         return {(name,): sum(state.error is not None for state in monitor.states(name)) for name in monitor.names()}
 
+    registry.add(Gauge("pyserving_versions", ["model_name", "state"], versions))
+    registry.add(Gauge("pyserving_failed_versions", ["model_name"], failed))
+
+
+def add_front_metrics(
+    registry: Registry, serving: ServingMap, listeners: Sequence[Listener], request_log: RequestLogWriter
+) -> None:
+    """Requests in flight, connections, and the request log. ``listeners`` may grow later."""
+
     def in_flight() -> dict[Labels, float]:
         counts: Counter[str] = Counter()
-        for servable, handles in manager.handles_out().items():
+        for servable, handles in serving.handles_out().items():
             counts[servable.name] += handles
         return {(name,): count for name, count in counts.items()}
 
@@ -44,8 +47,6 @@ def add_state_metrics(
         counts = {"written": request_log.written, "dropped": request_log.dropped, "failed": request_log.failed}
         return {(outcome,): count for outcome, count in counts.items()}
 
-    registry.add(Gauge("pyserving_versions", ["model_name", "state"], versions))
-    registry.add(Gauge("pyserving_failed_versions", ["model_name"], failed))
     registry.add(Gauge("pyserving_requests_in_flight", ["model_name"], in_flight))
     registry.add(Gauge("pyserving_connections", ["address"], connections))
     registry.add(Gauge("pyserving_request_log_records_total", ["outcome"], logged, only_grows=True))

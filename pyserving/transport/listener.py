@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pyserving.core.errors import Code, ServingError
+from pyserving.transport.balance import BalancedAcceptor, Share
 
 BACKLOG = 1024
 """Connections the kernel may hold that were not accepted yet (Linux caps it at net.core.somaxconn)."""
@@ -32,9 +33,11 @@ class Connection(asyncio.Protocol):
 class Connections:
     """The live connections of one listener."""
 
-    __slots__ = ("_draining", "_empty", "_live")
+    __slots__ = ("_draining", "_empty", "_live", "_on_change")
 
-    def __init__(self) -> None:
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        """``on_change`` is called after each change of their number."""
+        self._on_change = on_change
         self._live: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -50,12 +53,14 @@ class Connections:
         """Called by ``connection_made``. A connection that was accepted just before a drain is drained, too."""
         self._live.add(connection)
         self._empty.clear()
+        self._on_change()
         if self._draining:
             connection.drain()
 
     def remove(self, connection: Connection) -> None:
         """Called by ``connection_lost``."""
         self._live.discard(connection)
+        self._on_change()
         if not self._live:
             self._empty.set()
 
@@ -75,8 +80,9 @@ class Connections:
 class Listener:
     """Accepts connections on listening sockets and runs a protocol on each.
 
-    ``remove_files`` is False in a worker process, where the supervisor that opened the sockets removes the files of
-    UNIX sockets. To be made and used inside a running event loop.
+    In a worker process ``share`` says which part of the connections it is to take, and ``remove_files`` is False: the
+    supervisor that opened the sockets removes the files of UNIX sockets. To be made and used inside a running event
+    loop.
     """
 
     def __init__(
@@ -87,8 +93,9 @@ class Listener:
         tls: ssl.SSLContext | None = None,
         backlog: int = BACKLOG,
         remove_files: bool = True,
+        share: Share | None = None,
     ) -> None:
-        self.connections = Connections()
+        self.connections = Connections(self._tell_count)
         self.addresses = tuple(address_of(listening) for listening in sockets)
         """Where clients find it: ``127.0.0.1:8501``, ``[::1]:8501``, ``unix:/run/serving.sock``."""
         self._sockets = tuple(sockets)
@@ -96,12 +103,16 @@ class Listener:
         self._tls = tls
         self._backlog = backlog
         self._files = [path for path in map(_path_of, sockets) if path is not None] if remove_files else []
-        self._servers: list[asyncio.AbstractServer] = []
+        self._share = share
+        self._servers: list[asyncio.AbstractServer | BalancedAcceptor] = []
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
+        self._tell_count()
         for listening in self._sockets:
-            if _is_unix(listening):
+            if self._share is not None:
+                self._servers.append(BalancedAcceptor(listening, self._make, self._tls, self._share))
+            elif _is_unix(listening):
                 self._servers.append(
                     await loop.create_unix_server(
                         self._make,
@@ -121,6 +132,9 @@ class Listener:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        if self._share is not None:
+            self._share.leave()
+            self._share = None
         for path in self._files:
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -143,13 +157,26 @@ class Listener:
             return left
         return 0
 
+    def _tell_count(self) -> None:
+        if self._share is not None:
+            self._share.set(len(self.connections))
+
     def _make(self) -> Connection:
         return self._new_connection(self.connections)
 
 
-def open_tcp(host: str, port: int, backlog: int = BACKLOG) -> list[socket.socket]:
-    """Listening sockets for every address that ``host`` names; an empty host is every address of this machine.
+def open_tcp(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets for every address that ``host`` names, as ``bind_tcp`` and ``listen`` make them."""
+    sockets = bind_tcp(host, port)
+    for bound in sockets:
+        listen(bound)
+    return sockets
 
+
+def bind_tcp(host: str, port: int) -> list[socket.socket]:
+    """A socket for every address that ``host`` names; an empty host is every address of this machine.
+
+    The ports are taken, but a client finds them closed until ``listen``.
     Port 0 takes a free port, the same for all of them: ``port_of`` tells which. Raises ServingError that names address
     and port: ALREADY_EXISTS when it is in use, PERMISSION_DENIED, INVALID_ARGUMENT for a host that is none of ours.
     """
@@ -171,7 +198,7 @@ def open_tcp(host: str, port: int, backlog: int = BACKLOG) -> list[socket.socket
     try:
         for family, address in addresses:
             try:
-                sockets.append(_listen_tcp(family, address, port, backlog, dual))
+                sockets.append(_bind_tcp(family, address, port, dual))
             except OSError as error:
                 # "localhost" names ::1 even where a container has no IPv6.
                 if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and len(addresses) > 1:
@@ -187,8 +214,15 @@ def open_tcp(host: str, port: int, backlog: int = BACKLOG) -> list[socket.socket
     return sockets
 
 
-def open_unix(path: str, backlog: int = BACKLOG) -> socket.socket:
-    """A listening UNIX socket. The file of a server that is gone is replaced.
+def open_unix(path: str) -> socket.socket:
+    """A listening UNIX socket, as ``bind_unix`` and ``listen`` make it."""
+    bound = bind_unix(path)
+    listen(bound)
+    return bound
+
+
+def bind_unix(path: str) -> socket.socket:
+    """A UNIX socket that accepts nothing until ``listen``. The file of a server that is gone is replaced.
 
     Raises ServingError: ALREADY_EXISTS where a server answers at ``path`` or the file is no socket.
     """
@@ -197,13 +231,21 @@ def open_unix(path: str, backlog: int = BACKLOG) -> socket.socket:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listening.bind(path)
-            listening.listen(backlog)
         except BaseException:
             listening.close()
             raise
     except OSError as error:
         raise _cannot_listen(f"unix:{path}", error) from error
     return listening
+
+
+def listen(bound: socket.socket) -> None:
+    """Opens the socket to clients. Raises ServingError: ALREADY_EXISTS where another server was quicker."""
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise _cannot_listen(address_of(bound), error) from error
 
 
 def port_of(listening: socket.socket) -> int:
@@ -234,7 +276,7 @@ def _path_of(listening: socket.socket) -> str | None:
     return listening.getsockname() if _is_unix(listening) else None
 
 
-def _listen_tcp(family: int, address: str, port: int, backlog: int, dual: bool) -> socket.socket:
+def _bind_tcp(family: int, address: str, port: int, dual: bool) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":  # on Windows the option lets two servers share a port
@@ -242,7 +284,6 @@ def _listen_tcp(family: int, address: str, port: int, backlog: int, dual: bool) 
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
         listening.bind((address, port))
-        listening.listen(backlog)
     except BaseException:
         listening.close()
         raise

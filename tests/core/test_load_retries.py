@@ -62,8 +62,8 @@ def test_a_version_that_waits_for_its_retry_takes_no_load_thread() -> None:
     house.settle()
     house.aspire("other", 1)
     house.settle()
-    assert house.manager.available("other") == [1]
-    assert house.manager.available("m") == []
+    assert house.manager.serving.available("other") == [1]
+    assert house.manager.serving.available("m") == []
 
 
 def test_waiting_is_given_up_at_once_when_the_version_is_no_longer_aspired() -> None:
@@ -101,4 +101,4 @@ def test_a_version_that_comes_back_has_all_its_retries_again() -> None:
     house.settle()
     house.clock.advance(1)
     house.settle()
-    assert house.manager.available("m") == [1]
+    assert house.manager.serving.available("m") == [1]

@@ -21,7 +21,7 @@ def test_what_is_not_available_is_not_found(version: int | None, text: str) -> N
     house = House()
     house.aspire("m", 1, v3=BrokenLoader(ServingError(Code.DATA_LOSS, "bad file")))
     with pytest.raises(ServingError) as caught:
-        house.manager.acquire("m", version)
+        house.manager.serving.acquire("m", version)
     assert (caught.value.code, caught.value.message) == (Code.NOT_FOUND, text)
 
 
@@ -41,7 +41,7 @@ def test_a_version_goes_through_its_life_in_order() -> None:
 def test_events_tell_only_what_is_so() -> None:
     house = House()
     seen: list[tuple[State, bool]] = []
-    house.bus.subscribe(lambda event: seen.append((event.state, house.manager.is_available(event.id))))
+    house.bus.subscribe(lambda event: seen.append((event.state, house.manager.serving.is_available(event.id))))
     house.aspire("m", 1)
     house.settle()
     house.aspire("m")
@@ -59,18 +59,18 @@ def test_a_listener_may_call_the_manager() -> None:
     house.bus.subscribe(add_another)
     house.aspire("first", 1)
     house.settle()
-    assert house.manager.available_ids() == [ServableId("first", 1), ServableId("second", 1)]
+    assert sorted(house.manager.serving.handles_out()) == [ServableId("first", 1), ServableId("second", 1)]
 
 
 def test_latest_is_the_highest_available_version() -> None:
     house = House()
     house.aspire("m", 2, 10, v11=BrokenLoader(ServingError(Code.DATA_LOSS, "bad file")))
     house.settle()
-    with house.manager.acquire("m") as latest, house.manager.acquire("m", 2) as specific:
+    with house.manager.serving.acquire("m") as latest, house.manager.serving.acquire("m", 2) as specific:
         assert (latest.id, specific.id) == (ServableId("m", 10), ServableId("m", 2))
         assert latest.servable.compute() == 42
-    assert house.manager.available("m") == [10, 2]
-    assert house.manager.available("other") == []
+    assert house.manager.serving.available("m") == [10, 2]
+    assert house.manager.serving.available("other") == []
 
 
 def test_ten_versions_at_once_load_one_after_the_other_from_the_highest() -> None:
@@ -82,7 +82,7 @@ def test_ten_versions_at_once_load_one_after_the_other_from_the_highest() -> Non
         loading += [e.id.version for e in house.events if e.state is State.LOADING and e.id.version not in loading]
         house.steps.take()
     assert loading == list(range(10, 0, -1))
-    assert house.manager.available("m") == list(range(10, 0, -1))
+    assert house.manager.serving.available("m") == list(range(10, 0, -1))
 
 
 def test_as_many_loads_run_at_once_as_there_are_threads() -> None:
@@ -94,7 +94,7 @@ def test_as_many_loads_run_at_once_as_there_are_threads() -> None:
     house.manager.set_num_load_threads(5)
     assert len(house.steps.jobs) == 5
     house.settle()
-    assert len(house.manager.available("m")) == 10
+    assert len(house.manager.serving.available("m")) == 10
 
 
 def test_as_many_unloads_run_at_once_as_there_are_threads() -> None:
@@ -113,7 +113,7 @@ def test_a_stream_with_many_versions_does_not_keep_another_waiting() -> None:
     house.aspire("one", 1)
     for _ in range(3):
         house.steps.take()
-    assert house.manager.available("one") == [1]
+    assert house.manager.serving.available("one") == [1]
 
 
 def test_a_version_that_came_while_others_wait_is_chosen_by_the_policy() -> None:
@@ -122,7 +122,7 @@ def test_a_version_that_came_while_others_wait_is_chosen_by_the_policy() -> None
     house.aspire("m", 1, 2, 3, 9)
     house.steps.take()
     house.steps.take()
-    assert house.manager.available("m") == [9, 3]
+    assert house.manager.serving.available("m") == [9, 3]
 
 
 def test_a_new_version_that_fails_leaves_the_old_one_serving() -> None:
@@ -131,12 +131,12 @@ def test_a_new_version_that_fails_leaves_the_old_one_serving() -> None:
     house.settle()
     house.aspire("m", v2=BrokenLoader(ServingError(Code.DATA_LOSS, "bad file")))
     house.settle()
-    assert house.manager.available("m") == [1]
+    assert house.manager.serving.available("m") == [1]
     assert house.told("m", 2) == ["START", "LOADING", "END"]
     assert house.error("m", 2) == "DATA_LOSS: bad file"
     house.aspire("m", 3)
     house.settle()
-    assert house.manager.available("m") == [3]
+    assert house.manager.serving.available("m") == [3]
 
 
 def test_a_version_that_fails_is_tried_again_only_after_it_was_gone() -> None:
@@ -146,11 +146,11 @@ def test_a_version_that_fails_is_tried_again_only_after_it_was_gone() -> None:
     house.settle()
     house.aspire("m", 1)
     house.settle()
-    assert (broken.loads, house.manager.available("m")) == (1, [])
+    assert (broken.loads, house.manager.serving.available("m")) == (1, [])
     house.aspire("m")
     house.aspire("m", 1)
     house.settle()
-    assert house.manager.available("m") == [1]
+    assert house.manager.serving.available("m") == [1]
 
 
 def test_a_version_that_disappears_and_comes_back_is_loaded_again() -> None:
@@ -183,9 +183,9 @@ def test_while_a_version_is_to_come_back_another_that_is_loaded_serves() -> None
     house.aspire("m")
     house.aspire("m", 4)
     house.steps.take()
-    assert (house.told("m", 4)[-1], house.manager.available("m")) == ("UNLOADING", [3])
+    assert (house.told("m", 4)[-1], house.manager.serving.available("m")) == ("UNLOADING", [3])
     house.settle()
-    assert (house.told("m", 3)[-1], house.manager.available("m")) == ("END", [4])
+    assert (house.told("m", 3)[-1], house.manager.serving.available("m")) == ("END", [4])
 
 
 def test_of_what_is_aspired_while_a_version_unloads_the_last_word_counts() -> None:
@@ -279,7 +279,7 @@ def test_an_odd_exception_in_unload_ends_the_version_all_the_same() -> None:
     house.settle()
     assert house.told("m", 1) == WHOLE_LIFE
     assert house.error("m", 1) == "INTERNAL: OSError: device lost"
-    assert house.manager.available("m") == [2]
+    assert house.manager.serving.available("m") == [2]
 
 
 def test_versions_of_another_name_are_refused() -> None:
@@ -309,7 +309,7 @@ def test_an_unloaded_servable_leaves_memory_without_waiting_for_the_garbage_coll
     house = House()
     house.aspire("m", 1)
     house.settle()
-    with house.manager.acquire("m") as handle:
+    with house.manager.serving.acquire("m") as handle:
         servable = weakref.ref(handle.servable)
     del handle
     house.loaders.clear()
@@ -333,7 +333,7 @@ def test_what_ended_is_not_kept_in_memory(caplog: pytest.LogCaptureFixture) -> N
     house.aspire("odd", v1=odd)
     house.aspire("good", v1=good)
     house.settle()
-    handle = house.manager.acquire("good")
+    handle = house.manager.serving.acquire("good")
     handle.release()
     house.aspire("good")
     house.settle()

@@ -63,7 +63,7 @@ class Lives(RuleBasedStateMachine):
         if (
             event.state is State.UNLOADING
             and self.aspired[event.id.name]
-            and not self.house.manager.available(event.id.name)
+            and not self.house.manager.serving.available(event.id.name)
         ):
             self.outages.append(event)
 
@@ -88,14 +88,14 @@ class Lives(RuleBasedStateMachine):
 
     @rule(name=NAMES, version=st.none() | VERSIONS)
     def acquire(self, name: str, version: int | None) -> None:
-        available = self.house.manager.available(name)
+        available = self.house.manager.serving.available(name)
         if version in available or (version is None and available):
-            handle = self.house.manager.acquire(name, version)
+            handle = self.house.manager.serving.acquire(name, version)
             assert handle.id == ServableId(name, version or available[0])
             self.handles.append(handle)
         else:
             with pytest.raises(ServingError, match="Servable not found"):
-                self.house.manager.acquire(name, version)
+                self.house.manager.serving.acquire(name, version)
 
     @precondition(lambda self: self.handles)
     @rule(data=st.data(), share=st.booleans())
@@ -128,8 +128,8 @@ class Lives(RuleBasedStateMachine):
         assert self.outages == []
         if not self.limited:
             for name, versions in self.aspired.items():
-                assert self.house.manager.available(name) == sorted(versions, reverse=True)
-        assert self.house.manager.resources.used == Resources(len(self.house.manager.available_ids()))
+                assert self.house.manager.serving.available(name) == sorted(versions, reverse=True)
+        assert self.house.manager.resources.used == Resources(len(self.house.manager.serving.handles_out()))
         self.house.manager.stop(grace=0)
         self.house.steps.take_all()
         assert self.house.manager.stop(grace=0)

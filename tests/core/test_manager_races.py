@@ -53,7 +53,7 @@ def test_requests_race_swaps(threads: int) -> None:
     def request(worker: int) -> None:
         try:
             while not done.is_set():
-                with manager.acquire("m") as handle:
+                with manager.serving.acquire("m") as handle:
                     shared = handle.share()
                     handle.servable.compute()
                 shared.servable.compute()
@@ -73,7 +73,7 @@ def test_requests_race_swaps(threads: int) -> None:
 
     assert failures == []
     assert all(served)
-    assert manager.available("m") == [49]
+    assert manager.serving.available("m") == [49]
     assert manager.stop(grace=60)
     assert [(loader.loads, loader.unloads) for loader in loaders] == [(1, 1)] * 50
     last: dict[ServableId, State] = {}

@@ -39,7 +39,7 @@ def test_stop_waits_for_handles() -> None:
     bus.subscribe(lambda event: draining.set() if event.state is State.UNLOADING else None)
     aspire(manager, loader)
     monitor.wait_until_available([ServableRequest("m")])
-    handle = manager.acquire("m")
+    handle = manager.serving.acquire("m")
     stopped: list[bool] = []
     stopper = threading.Thread(target=lambda: stopped.append(manager.stop(grace=60)))
     stopper.start()
@@ -55,7 +55,7 @@ def test_stop_gives_up_after_the_grace_time_and_names_what_is_held(caplog: pytes
     house = House()
     house.aspire("m", 1)
     house.settle()
-    handle = house.manager.acquire("m")
+    handle = house.manager.serving.acquire("m")
     assert not house.manager.stop(grace=0)
     assert "{name: m version: 1} (draining)" in caplog.text
     handle.release()
@@ -88,7 +88,7 @@ def test_stop_gives_up_what_waits_and_takes_no_more() -> None:
     house.aspire("m", v1=FakeLoader(ServingError(Code.UNAVAILABLE, "not yet")), v2=FakeLoader())
     house.steps.take()
     house.steps.take()
-    assert house.manager.available("m") == [2]
+    assert house.manager.serving.available("m") == [2]
     assert not house.manager.stop(grace=0)
     house.settle()
     assert house.manager.stop(grace=0)

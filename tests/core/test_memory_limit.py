@@ -44,7 +44,7 @@ def test_a_load_waits_for_the_room_of_a_version_that_is_leaving() -> None:
     house = limited(1000, max_num_load_retries=0)
     house.aspire("a", v1=FakeLoader(need=700))
     house.settle()
-    handle = house.manager.acquire("a")
+    handle = house.manager.serving.acquire("a")
     house.aspire("a")
     house.aspire("b", v1=FakeLoader(need=700))
     house.settle()
@@ -58,7 +58,7 @@ def test_a_load_that_waits_for_room_is_given_up_when_it_is_no_longer_aspired() -
     house = limited(1000)
     house.aspire("a", v1=FakeLoader(need=700))
     house.settle()
-    handle = house.manager.acquire("a")
+    handle = house.manager.serving.acquire("a")
     house.aspire("a")
     house.aspire("b", v1=FakeLoader(need=700))
     house.settle()
@@ -82,7 +82,7 @@ def test_resource_preserving_swaps_two_versions_that_do_not_fit_together() -> No
     house.settle()
     house.aspire("m", v2=FakeLoader(need=900))
     house.settle()
-    assert house.manager.available("m") == [2]
+    assert house.manager.serving.available("m") == [2]
 
 
 def test_availability_preserving_keeps_the_old_version_if_the_new_one_does_not_fit_beside_it() -> None:
@@ -91,7 +91,7 @@ def test_availability_preserving_keeps_the_old_version_if_the_new_one_does_not_f
     house.settle()
     house.aspire("m", v2=FakeLoader(need=900))
     house.settle()
-    assert house.manager.available("m") == [1]
+    assert house.manager.serving.available("m") == [1]
     assert house.error("m", 2).startswith("RESOURCE_EXHAUSTED")
 
 

@@ -13,7 +13,7 @@ def house() -> House:
 
 
 def test_an_unload_waits_for_the_last_handle_without_taking_a_thread(house: House) -> None:
-    first, second = house.manager.acquire("m"), house.manager.acquire("m", 1)
+    first, second = house.manager.serving.acquire("m"), house.manager.serving.acquire("m", 1)
     house.aspire("m")
     assert house.told("m", 1)[-1] == "UNLOADING"
     first.release()
@@ -25,14 +25,14 @@ def test_an_unload_waits_for_the_last_handle_without_taking_a_thread(house: Hous
 
 
 def test_no_new_handle_is_given_on_a_version_that_is_going(house: House) -> None:
-    with house.manager.acquire("m"):
+    with house.manager.serving.acquire("m"):
         house.aspire("m")
         with pytest.raises(ServingError):
-            house.manager.acquire("m")
+            house.manager.serving.acquire("m")
 
 
 def test_a_handle_released_twice_counts_once(house: House) -> None:
-    first, second = house.manager.acquire("m"), house.manager.acquire("m")
+    first, second = house.manager.serving.acquire("m"), house.manager.serving.acquire("m")
     first.release()
     first.release()
     house.aspire("m")
@@ -47,7 +47,7 @@ def test_a_handle_released_twice_counts_once(house: House) -> None:
 
 
 def test_a_shared_handle_outlives_the_one_it_came_from(house: House) -> None:
-    with house.manager.acquire("m") as handle:
+    with house.manager.serving.acquire("m") as handle:
         house.aspire("m")
         shared = handle.share()
     assert house.steps.jobs == []
@@ -58,7 +58,7 @@ def test_a_shared_handle_outlives_the_one_it_came_from(house: House) -> None:
 
 
 def test_a_released_handle_cannot_be_shared(house: House) -> None:
-    handle = house.manager.acquire("m")
+    handle = house.manager.serving.acquire("m")
     handle.release()
     with pytest.raises(RuntimeError, match="was released"):
         handle.share()
@@ -69,7 +69,7 @@ def test_a_released_handle_cannot_be_shared(house: House) -> None:
 
 def test_a_request_that_fails_releases_its_handle(house: House) -> None:
     def fail() -> None:
-        with house.manager.acquire("m"):
+        with house.manager.serving.acquire("m"):
             house.aspire("m")
             raise ZeroDivisionError
 

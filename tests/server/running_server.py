@@ -42,7 +42,7 @@ class RunningServer:
             "poll_wait": 0.02,
         } | settings
         self.server: Server = self.on_loop(self._start(Settings(models=models, **options)))
-        self.channel = grpc.insecure_channel(self.server.grpc_addresses[0])
+        self.channel = grpc.insecure_channel(self.server.ports.grpc_addresses[0])
 
     async def _start(self, settings: Settings) -> Server:
         server = Server(settings)
@@ -55,7 +55,7 @@ class RunningServer:
 
     def settled(self, name: str, version: int | None = None) -> ServableState:
         """Waits until a version is available or has failed."""
-        (state,) = self.server.catalog.monitor.wait_until_available([ServableRequest(name, version)], timeout=60)
+        (state,) = self.server.directory.monitor.wait_until_available([ServableRequest(name, version)], timeout=60)
         assert state.state in (State.AVAILABLE, State.END)
         return state
 
@@ -70,7 +70,7 @@ class RunningServer:
         return {name: float(value) for name, value in pairs}
 
     def _fetch(self, path: str, body: bytes | None) -> bytes:
-        request = urllib.request.Request(f"http://{self.server.rest_address}{path}", body)
+        request = urllib.request.Request(f"http://{self.server.ports.rest_address}{path}", body)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 data: bytes = answer.read()

@@ -24,7 +24,10 @@ def test_the_flag_reaches_the_connections(start: Start, caplog: pytest.LogCaptur
         "gRPC channel argument grpc.so_reuseport has no effect in this server"
     ]
     server = start([], grpc_limits=settings.grpc_limits)
-    with grpc.insecure_channel(server.server.grpc_addresses[0]) as channel, pytest.raises(grpc.RpcError) as caught:
+    with (
+        grpc.insecure_channel(server.server.ports.grpc_addresses[0]) as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
         channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(bytes(101), timeout=30)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert caught.value.details() == "Received message larger than max (101 vs. 100)"

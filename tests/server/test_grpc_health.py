@@ -25,7 +25,7 @@ def health_of() -> Iterator[Callable[[RunningServer], HealthStub]]:
     channels = []
 
     def open_stub(server: RunningServer) -> HealthStub:
-        channels.append(grpc.insecure_channel(server.server.grpc_addresses[0]))
+        channels.append(grpc.insecure_channel(server.server.ports.grpc_addresses[0]))
         return HealthStub(channels[-1])
 
     yield open_stub

@@ -88,7 +88,7 @@ def test_answers_as_in_the_server(tmp_path: Path, start: Start, model_dir: Calla
     assert answer == {"predictions": [{"upper": "É", "size": 1}, {"upper": "AB", "size": 2}]}
     assert failure(server, "scale", "breaks") == (grpc.StatusCode.INTERNAL, "model code raised KeyError")
     assert server.post("pipeline:predict", {"instances": ["1.0", "5"]}) == {"predictions": [2.5, 4.5]}
-    wait_until(lambda: not any(server.server.catalog.manager.handles_out().values()))
+    wait_until(lambda: not any(server.server.directory.serving.handles_out().values()))
 
 
 def test_streams_and_is_cancelled(tmp_path: Path, start: Start) -> None:
@@ -104,7 +104,7 @@ def test_streams_and_is_cancelled(tmp_path: Path, start: Start) -> None:
         next(answers)
         answers.cancel()
         wait_until((tmp_path / "count" / "1" / "closed").exists)
-        wait_until(lambda: not any(server.server.catalog.manager.handles_out().values()))
+        wait_until(lambda: not any(server.server.directory.serving.handles_out().values()))
 
 
 def test_a_crash_and_a_hang_cost_the_process_its_life(tmp_path: Path, start: Start) -> None:

@@ -82,7 +82,7 @@ def test_multi_inference(server: RunningServer) -> None:
 
 
 def test_rest(server: RunningServer) -> None:
-    url = f"http://{server.server.rest_address}/v1/models/strange_method:predict"
+    url = f"http://{server.server.ports.rest_address}/v1/models/strange_method:predict"
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(url, json.dumps({"instances": [2.0]}).encode(), timeout=30)
     assert caught.value.code == 500

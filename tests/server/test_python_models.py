@@ -63,7 +63,7 @@ def test_composition(tmp_path: Path, start: Start, model_dir: Callable[[str], Pa
     with ThreadPoolExecutor(32) as threads:
         answers = list(threads.map(lambda _: server.post("pipeline:predict", body), range(200)))
     assert answers == [{"predictions": [2.5, 4.5]}] * 200
-    wait_until(lambda: not any(server.server.catalog.manager.handles_out().values()))
+    wait_until(lambda: not any(server.server.directory.serving.handles_out().values()))
 
 
 def number(value: int) -> messages.TensorProto:
@@ -96,11 +96,11 @@ def test_a_cancelled_stream_stops_the_generator(
     assert next(answers).outputs["number"].int64_val[0] == 0
     answers.cancel()
     wait_until((tmp_path / "count" / "1" / "closed").exists)
-    wait_until(lambda: not any(server.server.catalog.manager.handles_out().values()))
+    wait_until(lambda: not any(server.server.directory.serving.handles_out().values()))
 
 
 def ask_stream(server: RunningServer, path: str, body: object, accept: str) -> requests.Response:
-    url = f"http://{server.server.rest_address}/v1/models/{path}:predict"
+    url = f"http://{server.server.ports.rest_address}/v1/models/{path}:predict"
     return requests.post(url, json=body, headers={"Accept": accept}, stream=True, timeout=60)
 
 
@@ -139,7 +139,7 @@ def test_a_client_that_goes_stops_the_generator(
     assert next(answer.iter_lines(chunk_size=1)) == b'{"outputs":0}'
     answer.close()
     wait_until((tmp_path / "count" / "1" / "closed").exists)
-    wait_until(lambda: not any(server.server.catalog.manager.handles_out().values()))
+    wait_until(lambda: not any(server.server.directory.serving.handles_out().values()))
 
 
 BAD = """

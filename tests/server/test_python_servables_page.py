@@ -93,9 +93,9 @@ def server(folder: Path) -> Iterator[RunningServer]:
 
 
 def with_ports(code: str, server: RunningServer) -> str:
-    assert server.server.rest_address
-    return code.replace("localhost:8501", server.server.rest_address).replace(
-        "localhost:8500", server.server.grpc_addresses[0]
+    assert server.server.ports.rest_address
+    return code.replace("localhost:8501", server.server.ports.rest_address).replace(
+        "localhost:8500", server.server.ports.grpc_addresses[0]
     )
 
 

@@ -28,7 +28,7 @@ SERVICES = [
 @pytest.fixture
 def channel(start: Start) -> Iterator["grpc.Channel"]:
     server = start([])
-    with grpc.insecure_channel(server.server.grpc_addresses[0]) as opened:
+    with grpc.insecure_channel(server.server.ports.grpc_addresses[0]) as opened:
         yield opened
 
 
@@ -108,6 +108,9 @@ def test_a_message_has_no_extensions(ask: Ask) -> None:
 
 def test_it_can_be_off(start: Start) -> None:
     server = start([], reflection=False)
-    with grpc.insecure_channel(server.server.grpc_addresses[0]) as channel, pytest.raises(grpc.RpcError) as caught:
+    with (
+        grpc.insecure_channel(server.server.ports.grpc_addresses[0]) as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
         list(channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")(iter(()), timeout=30))
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -9,7 +9,7 @@ import signal, sys, threading
 from pyserving.server.run import run
 from pyserving.server.settings import Settings
 
-def settled(server):
+def settled(directory, ports):
     {settled}
 
 settings = Settings(models=[], host="127.0.0.1", rest_port=0, grpc_port=None, grace_period=0.1)

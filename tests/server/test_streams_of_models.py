@@ -46,7 +46,7 @@ def test_pieces_put_together_or_left(server: RunningServer, tmp_path: Path) -> N
         answer = server.call(PREDICTION + "Predict", request, messages.PredictResponse)
         assert answer.outputs["output_0"].int64_val[0] == result
         wait_until(closed.exists)
-        wait_until(lambda: not any(server.server.catalog.manager.handles_out().values()))
+        wait_until(lambda: not any(server.server.directory.serving.handles_out().values()))
 
 
 @pytest.mark.parametrize(("signature", "name"), [("", "to"), ("forever", "start")])
@@ -55,7 +55,7 @@ def test_to_cancel_the_one_cancels_the_other(server: RunningServer, tmp_path: Pa
     next(answers)
     answers.cancel()
     wait_until((tmp_path / "count" / "1" / "closed").exists)
-    wait_until(lambda: not any(server.server.catalog.manager.handles_out().values()))
+    wait_until(lambda: not any(server.server.directory.serving.handles_out().values()))
 
 
 def test_a_stream_is_warmed_up(tmp_path: Path, start: Start) -> None:

@@ -94,9 +94,9 @@ def pems(tmp_path: Path) -> Callable[..., str]:
 def test_a_client_that_knows_the_ca(secure: Any, ca: trustme.CA, pems: Any) -> None:
     server = secure()
     credentials = grpc.ssl_channel_credentials(authority_of(ca).encode())
-    assert ask_grpc(server.server.grpc_addresses[0], credentials).status == HealthCheckResponse.SERVING
+    assert ask_grpc(server.server.ports.grpc_addresses[0], credentials).status == HealthCheckResponse.SERVING
     answer = requests.get(
-        f"https://{server.server.rest_address}/readyz", verify=pems("ca.pem", authority_of(ca)), timeout=WAIT
+        f"https://{server.server.ports.rest_address}/readyz", verify=pems("ca.pem", authority_of(ca)), timeout=WAIT
     )
     assert answer.status_code == 200
 
@@ -105,21 +105,26 @@ def test_a_client_that_does_not_know_the_ca(secure: Any, pems: Any) -> None:
     server = secure()
     other = authority_of(trustme.CA())
     with pytest.raises(grpc.RpcError) as caught:
-        ask_grpc(server.server.grpc_addresses[0], grpc.ssl_channel_credentials(other.encode()))
+        ask_grpc(server.server.ports.grpc_addresses[0], grpc.ssl_channel_credentials(other.encode()))
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     with pytest.raises(requests.exceptions.SSLError):
-        requests.get(f"https://{server.server.rest_address}/readyz", verify=pems("other.pem", other), timeout=WAIT)
+        requests.get(
+            f"https://{server.server.ports.rest_address}/readyz", verify=pems("other.pem", other), timeout=WAIT
+        )
 
 
 def test_a_client_without_tls_and_then_one_with_it(secure: Any, ca: trustme.CA) -> None:
     server = secure()
-    with grpc.insecure_channel(server.server.grpc_addresses[0]) as channel, pytest.raises(grpc.RpcError) as caught:
+    with (
+        grpc.insecure_channel(server.server.ports.grpc_addresses[0]) as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
         channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=WAIT)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     with pytest.raises(requests.exceptions.ConnectionError):
-        requests.get(f"http://{server.server.rest_address}/readyz", timeout=WAIT)
+        requests.get(f"http://{server.server.ports.rest_address}/readyz", timeout=WAIT)
     credentials = grpc.ssl_channel_credentials(authority_of(ca).encode())
-    assert ask_grpc(server.server.grpc_addresses[0], credentials).status == HealthCheckResponse.SERVING
+    assert ask_grpc(server.server.ports.grpc_addresses[0], credentials).status == HealthCheckResponse.SERVING
 
 
 class Client:
@@ -147,15 +152,15 @@ def test_client_verify(secure: Any, ca: trustme.CA, pems: Any, kind: str, caplog
     shown = None if client.chain is None else pems("client.pem", client.chain, client.key)
 
     def ask_rest() -> int:
-        url = f"https://{server.server.rest_address}/readyz"
+        url = f"https://{server.server.ports.rest_address}/readyz"
         return requests.get(url, verify=verify, cert=shown, timeout=WAIT).status_code
 
     if kind == "good":
-        assert ask_grpc(server.server.grpc_addresses[0], credentials).status == HealthCheckResponse.SERVING
+        assert ask_grpc(server.server.ports.grpc_addresses[0], credentials).status == HealthCheckResponse.SERVING
         assert ask_rest() == 200
     else:
         with pytest.raises(grpc.RpcError) as caught:
-            ask_grpc(server.server.grpc_addresses[0], credentials)
+            ask_grpc(server.server.ports.grpc_addresses[0], credentials)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         with pytest.raises(requests.exceptions.ConnectionError):
             ask_rest()
@@ -165,7 +170,7 @@ def test_client_verify(secure: Any, ca: trustme.CA, pems: Any, kind: str, caplog
 @pytest.mark.parametrize(("port", "protocol"), [("grpc", "h2"), ("rest", "http/1.1")])
 def test_alpn(secure: Any, ca: trustme.CA, port: str, protocol: str) -> None:
     server = secure()
-    address = server.server.grpc_addresses[0] if port == "grpc" else server.server.rest_address
+    address = server.server.ports.grpc_addresses[0] if port == "grpc" else server.server.ports.rest_address
     host, _, number = address.rpartition(":")
     context = ssl.create_default_context(cadata=authority_of(ca))
     context.set_alpn_protocols(["spdy/3", "http/1.1", "h2"])

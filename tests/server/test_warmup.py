@@ -289,8 +289,8 @@ def test_a_server_that_stops_does_not_go_on_with_a_warmup(copy: Copy) -> None:
     base = copy("counter", file_of(predict_log("add", by=tensor(0, dtype="DT_INT64"))))
     server = RunningServer([ModelConfig("m", str(base))], warmup_iterations=1 << 30, grace_period=1e6)
     while not any(name.startswith(":tensorflow:serving:runtime_latency_count") for name in server.metrics()):
-        assert all(state.error is None for state in server.server.catalog.monitor.states("m"))
+        assert all(state.error is None for state in server.server.directory.monitor.states("m"))
     server.stop()
-    (state,) = server.server.catalog.monitor.states("m")
+    (state,) = server.server.directory.monitor.states("m")
     assert state.error is not None
     assert state.error.message.endswith("failed: the server is stopping")

@@ -41,6 +41,15 @@ _LEAVE_NO_TRACE = frozenset(
 # one of them, which costs no more than a priming.)
 _WRITE_BY_REFERENCE = ("Apply", "Assign", "CountUpTo", "Scatter", "SparseApply")
 
+_DRAW_OR_PRINT = frozenset(
+    {
+        *("Multinomial", "ParameterizedTruncatedNormal", "RandomGamma", "RandomPoisson", "RandomPoissonV2"),
+        *("RandomShuffle", "RandomStandardNormal", "RandomUniform", "RandomUniformInt", "TruncatedNormal"),
+        *("Print", "PrintV2"),
+    }
+)
+"""They change a generator or a log, but nothing by which a later run could answer wrongly."""
+
 REFERENCE_VARIABLES = frozenset({"TemporaryVariable", "Variable", "VariableV2"})
 """Kinds of TF1 variables that are written in place, under the eyes of whoever has read them."""
 
@@ -73,6 +82,11 @@ class GraphState:
         """Whether computing these tensors leaves variables, tables and random generators as they were."""
         with Status(self._tf) as status:
             return not any(self._changes_state(op, status) for op in self._ops.behind(tensor_names))
+
+    def writes_state(self, tensor_names: Iterable[str]) -> bool:
+        """Whether computing these tensors writes variables, tables or the like, which a later run may read."""
+        with Status(self._tf) as status:
+            return any(self._changes_state(op, status) for op in self._ops.behind(tensor_names) - _DRAW_OR_PRINT)
 
     def is_steady(self, tensor_names: Iterable[str]) -> bool:
         """Whether the sizes of what is fed tell how long computing these tensors takes."""

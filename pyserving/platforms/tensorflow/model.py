@@ -23,6 +23,7 @@ logger = logging.getLogger("pyserving.tensorflow")
 
 _PRIMING_SECONDS = 10.0
 """How long the priming of all signatures may take."""
+_INIT_OP = "__saved_model_init_op"
 _PRIMING_BYTES = 64 << 20
 """An input larger than this is not made up."""
 
@@ -136,12 +137,15 @@ class TensorFlowModel:
 def _with_properties(signature: Signature, state: GraphState, proof: RowProof) -> Signature:
     computed = [spec.tensor_name for spec in signature.outputs.values()]
     stateless, steady = state.leaves_no_trace(computed), state.is_steady(computed)
+    # The initialisation is listed as a signature, too: it brings the model to where every load brings it.
+    writes_state = signature.name != _INIT_OP and state.writes_state(computed)
     objection = (
         proof.objection(signature.inputs.values(), signature.outputs.values()) if stateless else "it changes the model"
     )
     if objection is not None:
         logger.debug("Requests of signature %s are not joined into batches: %s", signature.name, objection)
-    return replace(signature, stateless=stateless, steady=steady, row_wise=objection is None)
+    row_wise = objection is None
+    return replace(signature, stateless=stateless, writes_state=writes_state, steady=steady, row_wise=row_wise)
 
 
 def _zeros(spec: TensorSpec) -> Array | None:

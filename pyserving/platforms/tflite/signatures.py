@@ -108,6 +108,7 @@ def _bound(file: ModelFile, name: str, signature_def: SignatureDef, facts: Signa
         outputs=outputs,
         method_name=signature_def.method_name,
         stateless=stateless,
+        writes_state=not stateless,
         steady=steady,
     )
     return BoundSignature(

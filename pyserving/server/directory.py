@@ -1,0 +1,55 @@
+"""What requests are answered from."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pyserving.core.events import EventBus
+from pyserving.core.labels import VersionLabels
+from pyserving.core.monitor import ServableStateMonitor
+from pyserving.core.servable import ServableId
+from pyserving.core.serving_map import ServingMap
+from pyserving.sources.model_config import ModelConfig
+
+
+class Directory:
+    """The models that are configured, the states of their versions, their labels, and the versions that serve.
+
+    It is kept by a Catalog in the same process, or, in a worker, by what the supervisor tells. Whoever answers requests
+    only reads it.
+    """
+
+    def __init__(self, models: Sequence[ModelConfig]) -> None:
+        self.models: Sequence[ModelConfig] = tuple(models)
+        self.bus = EventBus()
+        """Tells of states that hold for the whole server."""
+        self.monitor = ServableStateMonitor(self.bus)
+        self.serving = ServingMap()
+        self.labels = VersionLabels()
+        self._listeners: list[Callable[[], None]] = []
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Calls ``listener`` after each change of models and labels."""
+        self._listeners.append(listener)
+
+    def configure(self, models: Sequence[ModelConfig]) -> None:
+        """These are the models that there should be."""
+        self.models = tuple(models)
+        self._tell()
+
+    def assign_labels(
+        self,
+        labels: Mapping[str, Mapping[str, int]],
+        is_available: Callable[[ServableId], bool],
+        *,
+        allow_unavailable: bool = False,
+    ) -> None:
+        """See ``VersionLabels.update``."""
+        self.labels.update(labels, is_available, allow_unavailable=allow_unavailable)
+        self._tell()
+
+    def has_model(self, name: str) -> bool:
+        """Whether a model of this name is configured, or was and had versions."""
+        return bool(self.monitor.states(name)) or any(model.name == name for model in self.models)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()

@@ -1,0 +1,158 @@
+"""What answers requests: the api over a Directory, on the ports of a server."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+
+from pyserving.api.composition import Composition
+from pyserving.api.exchange import StreamHandler
+from pyserving.api.health import Health
+from pyserving.api.health_rpc import HealthRpc
+from pyserving.api.models import Models
+from pyserving.api.prediction_methods import PredictionMethods
+from pyserving.api.reflection import Reflection
+from pyserving.api.request_log import ModelLog, model_logs
+from pyserving.api.rest import Collect, RestApi
+from pyserving.api.rpc import Reload, RpcApi
+from pyserving.api.status import StatusApi
+from pyserving.batching.executor import EngineExecutor
+from pyserving.batching.parameters import BatchingPolicies
+from pyserving.core.state import ServableState
+from pyserving.monitoring.process import add_process_metrics
+from pyserving.monitoring.serving_metrics import ServingMetrics
+from pyserving.server.directory import Directory
+from pyserving.server.loaders import Loaders
+from pyserving.server.ports import Ports, Tls
+from pyserving.server.request_log_writer import RequestLogWriter
+from pyserving.server.settings import Settings
+from pyserving.server.state_metrics import add_front_metrics
+from pyserving.server.warmup import Warmup
+from pyserving.transport.balance import Seat
+from pyserving.transport.grpc import GrpcConnection
+from pyserving.transport.http1 import Http1Server
+from pyserving.transport.listener import Connection, Connections, Listener
+
+NewConnection = Callable[[Connections], Connection]
+
+NUM_PLACES = 3
+"""Listeners of a server: gRPC over TCP and over a UNIX socket, REST."""
+
+logger = logging.getLogger("pyserving.server")
+
+
+class Front:
+    """Answers requests from a Directory. To be made and used inside a running event loop.
+
+    ``loaders`` makes the loaders of versions that it is to serve: they count and warm up as requests do.
+    """
+
+    def __init__(
+        self, settings: Settings, directory: Directory, reload: Reload, collect: Collect | None = None
+    ) -> None:
+        """``reload`` makes a new config true; ``collect`` returns the metrics to show, by default this Front's own."""
+        policies = BatchingPolicies(settings.batching, settings.never_automatic)
+        self.metrics = ServingMetrics(directory.has_model)
+        self._executor = EngineExecutor(settings.engine_threads, policies, self.metrics.requests_waited)
+        self._request_log_writer = RequestLogWriter()
+        self._request_logs: dict[str, ModelLog] = {}
+        self._warmup = Warmup(
+            PredictionMethods(self._executor, self.metrics, check_method_names=settings.check_method_names),
+            self.metrics,
+            iterations=settings.warmup_iterations,
+        )
+        self._models = models = Models(directory.serving, directory.labels)
+        composition = Composition(self._executor, self.metrics, lambda: models)
+        self.loaders = Loaders(settings, policies, self.metrics, self._warmup, composition.open_session)
+        self._health = Health(directory.monitor, lambda: [model.name for model in directory.models])
+        self._settings = settings
+        self._directory = directory
+        self._reload = reload
+        self._collect = collect
+        self._listeners: list[Listener] = []
+        self._loop = asyncio.get_running_loop()
+        self._log_requests()
+        directory.subscribe(self._log_requests)
+        directory.bus.subscribe(self._tell_health)
+        add_process_metrics(self.metrics.registry)
+        add_front_metrics(self.metrics.registry, directory.serving, self._listeners, self._request_log_writer)
+
+    async def accept(self, ports: Ports, tls: Tls, seat: Seat | None = None) -> None:
+        """Answers on these ports. With a ``seat`` other processes do so, too, and connections are shared with them."""
+        settings = self._settings
+        models = self._models
+        status = StatusApi(self._directory.monitor, models, resolve_labels=settings.resolve_status_labels)
+        rpc = RpcApi(
+            models,
+            status,
+            self._executor,
+            self.metrics,
+            self._reload,
+            as_tensor_content=settings.as_tensor_content,
+            check_method_names=settings.check_method_names,
+            session_service=settings.session_service,
+            logs=self._request_logs,
+        )
+        rest = RestApi(
+            models,
+            status,
+            self._executor,
+            self.metrics,
+            timeout=settings.rest_timeout,
+            cors=settings.cors,
+            health=self._health if settings.health else None,
+            metrics_path=settings.metrics_path,
+            collect=self._collect,
+            check_method_names=settings.check_method_names,
+            logs=self._request_logs,
+        )
+        methods = dict(rpc.methods())
+        streaming: dict[str, StreamHandler] = dict(rpc.streaming())
+        if settings.grpc_health:
+            health = HealthRpc(self._health)
+            methods |= health.methods()
+            streaming |= health.streaming()
+        if settings.reflection:
+            streaming |= Reflection([*methods, *streaming]).streaming()
+
+        def new_grpc_connection(connections: Connections) -> Connection:
+            return GrpcConnection(connections, methods, settings.grpc_limits, streaming)
+
+        fronts: list[tuple[Sequence[socket.socket], NewConnection, ssl.SSLContext | None]] = [
+            (ports.grpc, new_grpc_connection, tls.grpc),
+            (ports.grpc_unix, new_grpc_connection, None),
+            (ports.rest, Http1Server(rest.handle).new_connection, tls.rest),
+        ]
+        for place, (sockets, new_connection, context) in enumerate(fronts):
+            if sockets:
+                share = None if seat is None else seat.share(place)
+                listener = Listener(sockets, new_connection, tls=context, share=share, remove_files=seat is None)
+                await listener.start()
+                self._listeners.append(listener)
+
+    async def drain(self) -> None:
+        """Takes no new request, and lets those in flight end within the grace period."""
+        self._health.drain()
+        self._warmup.stop()
+        grace = self._settings.grace_period
+        cut_off = sum(await asyncio.gather(*(listener.stop(grace) for listener in self._listeners)))
+        if cut_off:
+            logger.warning("%d connections were cut off after the grace period of %g s", cut_off, grace)
+        self._executor.stop()
+
+    async def stop(self) -> None:
+        """Writes what is left of the request log. Nothing may come after."""
+        await asyncio.to_thread(self._request_log_writer.stop)
+
+    def _tell_health(self, _: ServableState) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: a load outlived the server
+            self._loop.call_soon_threadsafe(self._health.notify)
+
+    def _log_requests(self) -> None:
+        """Logs the requests of the models that there are now, as each of them says."""
+        self._health.notify()
+        tags = self._settings.session_options.tags
+        self._request_logs.clear()
+        self._request_logs.update(model_logs(self._directory.models, tags, self._request_log_writer.offer))

@@ -1,0 +1,145 @@
+"""Shares the connections of one listening socket among processes.
+
+Each process that waits on an inherited socket is woken by each new connection, and the quickest takes it: often the one
+that has no work because it has just been woken. With connections that stay, one process may so end up with most of
+them. Hence the processes tell each other how many they have, and one that has more than another lets that one go first.
+"""
+
+import asyncio
+import logging
+import mmap
+import socket
+import ssl
+from collections.abc import Callable
+
+PATIENCE = 0.001
+"""Seconds that a process leaves a connection to others, before it takes it nevertheless."""
+TROUBLE_SECONDS = 1.0
+"""How long nothing is accepted after that failed, as where a process has no file descriptor left."""
+
+_ABSENT = -1
+
+logger = logging.getLogger("pyserving.transport")
+
+
+class Balance:
+    """How many connections each process has on each listener: numbers in memory that forked processes share."""
+
+    def __init__(self, listeners: int, processes: int) -> None:
+        self._processes = processes
+        self._counts = memoryview(mmap.mmap(-1, 4 * listeners * processes)).cast("i")
+        for place in range(len(self._counts)):
+            self._counts[place] = _ABSENT
+
+    def seat(self, process: int) -> "Seat":
+        """That of the process with this number, from 0."""
+        return Seat(self._counts, self._processes, process)
+
+
+class Seat:
+    """One process's part of a Balance."""
+
+    def __init__(self, counts: memoryview, processes: int, process: int) -> None:
+        self._counts = counts
+        self._processes = processes
+        self._process = process
+
+    def share(self, listener: int) -> "Share":
+        """Its part of the connections of the listener with this number, from 0."""
+        first = listener * self._processes
+        return Share(self._counts[first : first + self._processes], self._process)
+
+    def leave(self) -> None:
+        """The process accepts nothing any more, as when it has died: nobody leaves connections to it."""
+        for place in range(self._process, len(self._counts), self._processes):
+            self._counts[place] = _ABSENT
+
+
+class Share:
+    """How many connections of one listener this process has, and whether others have fewer."""
+
+    def __init__(self, counts: memoryview, process: int) -> None:
+        self._counts = counts
+        self._process = process
+
+    def set(self, count: int) -> None:
+        """Tells the others."""
+        self._counts[self._process] = count
+
+    def leave(self) -> None:
+        """Tells the others that this process accepts no more."""
+        self._counts[self._process] = _ABSENT
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether another process, one that accepts, has fewer."""
+        mine = self._counts[self._process]
+        return any(_ABSENT < count < mine for count in self._counts)
+
+
+class BalancedAcceptor:
+    """Accepts connections on a socket on which other processes accept, too.
+
+    In place of ``loop.create_server``, which takes all that waits whenever it is woken. Needs a loop that can watch
+    file descriptors, as every loop on POSIX can.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        new_connection: Callable[[], asyncio.Protocol],
+        tls: ssl.SSLContext | None,
+        share: Share,
+    ) -> None:
+        self._listening = listening
+        self._new_connection = new_connection
+        self._tls = tls
+        self._share = share
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._opening: set[asyncio.Task[None]] = set()
+        listening.setblocking(False)
+        self._loop.add_reader(listening, self._on_ready)
+
+    def close(self) -> None:
+        """Closes this process's socket; connections live on."""
+        self._loop.remove_reader(self._listening)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._listening.close()
+
+    def _on_ready(self) -> None:
+        if self._share.is_ahead:
+            self._pause(PATIENCE)
+        else:
+            self._accept()
+
+    def _pause(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listening)
+        self._timer = self._loop.call_later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        self._timer = None
+        self._loop.add_reader(self._listening, self._on_ready)
+        self._accept()
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # another process was quicker, or the client has gone
+        except OSError as error:
+            logger.error("Cannot accept connections for now: %s", error)
+            self._pause(TROUBLE_SECONDS)
+            return
+        connection.setblocking(False)
+        opening = self._loop.create_task(self._open(connection))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+
+    async def _open(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._new_connection, connection, ssl=self._tls)
+        except (OSError, ssl.SSLError) as error:
+            logger.debug("A connection was not opened: %s", error)
+            connection.close()
