@@ -52,6 +52,14 @@ def markdown(results: Results, before: dict[str, Any], after: dict[str, Any]) ->
         f"load average {before['load_average']} before, {after['load_average']} after.",
         "",
         *_contenders(results),
+        "",
+        "Requests per second, the median:",
+        "",
+        *_overview(results, "requests_per_second"),
+        "",
+        "CPU time of the server per request, ms, the median:",
+        "",
+        *_overview(results, "cpu_ms_per_request"),
     ]
     for case in plan.cases:
         lines += ["", f"### {case}", "", f"{WORKLOADS[case.workload].note.capitalize()}.", "", *_case(results, case)]
@@ -64,17 +72,29 @@ def _contenders(results: Results) -> list[str]:
     rows = []
     for contender in results.plan.contenders:
         versions = ", ".join(f"{name} {version}" for name, version in results.versions.get(contender.key, {}).items())
-        idle = results.idle_shares.get(contender.key)
+        idle, start = results.idle_shares.get(contender.key), results.start_seconds.get(contender.key)
         reason = results.not_available.get(contender.key)
         rows.append(
             [
                 contender.label,
                 f"not available: {reason}" if reason else contender.note,
                 versions,
+                "" if start is None else number(start),
                 "" if idle is None else f"{idle * 100:.0f} %",
             ]
         )
-    return table(["", "what it is", "versions", "CPU when idle"], rows, numbers_from=3)
+    return table(["", "what it is", "versions", "s to first answer", "CPU when idle"], rows, numbers_from=3)
+
+
+def _overview(results: Results, figure: str) -> list[str]:
+    """One figure of all in all cases; and the memory with all models loaded."""
+    rows = []
+    for key, label in labels(results).items():
+        measured = {case: summary(results, case, key) for case in results.plan.cases if (case, key) in results.samples}
+        if measured:
+            cells = [number(measured[case][figure]) if case in measured else "" for case in results.plan.cases]
+            rows.append([label, *cells, f"{max(found['resident_mb'] for found in measured.values()):,.0f}"])
+    return table(["", *(f"{case.workload} {case.connections}" for case in results.plan.cases), "RSS MB, at most"], rows)
 
 
 def _case(results: Results, case: Case) -> list[str]:
@@ -157,6 +177,7 @@ def as_json(results: Results, before: dict[str, Any], after: dict[str, Any]) -> 
                     "label": contender.label,
                     "note": contender.note,
                     "versions": results.versions.get(contender.key, {}),
+                    "start_seconds": results.start_seconds.get(contender.key),
                     "idle_cpu_share": results.idle_shares.get(contender.key),
                     "not_available": results.not_available.get(contender.key),
                 }

@@ -49,6 +49,10 @@ class Server:
     models: Path
     patience: float = 120
     """Seconds for the first answer to come; then those for an answer."""
+    begun: float = field(default_factory=time.monotonic)
+    """When its process was started."""
+    start_seconds: float | None = None
+    """From then to its first right answer."""
     idle_share: float = 0.0
     """CPU seconds per second without requests."""
     _answer_bytes: dict[str, int] = field(default_factory=dict)
@@ -60,7 +64,8 @@ class Server:
         port = self.grpc if workload.transport == "grpc" else self.rest
         right = answers.expected(self.models, workload)
         self._answer_bytes[workload.name] = answers.check(self.contender, port, workload, right, self.patience)
-        self.patience = 5
+        if self.start_seconds is None:
+            self.start_seconds, self.patience = time.monotonic() - self.begun, 5
 
     def measure_idle(self, seconds: float = 0.5) -> None:
         """Sets ``idle_share``."""
@@ -141,9 +146,10 @@ def started(contender: Contender, python: Path, models: Path, names: Sequence[st
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         start = Start(python, models, names, free_port(), free_port(), Path(scratch))
         port = start.rest if "rest" in contender.transports else start.grpc
+        begun = time.monotonic()
         command, environment = contender.command(start), environment_of(contender, start)
         with running(command, port, environment=environment, folder=Path(scratch), log=log, seconds=180) as pid:
-            server = Server(contender, pid, start.rest, start.grpc, models)
+            server = Server(contender, pid, start.rest, start.grpc, models, begun=begun)
             try:
                 yield server
             finally:

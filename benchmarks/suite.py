@@ -92,6 +92,7 @@ class Results:
     errors: dict[tuple[Case | Pace, str], str] = field(default_factory=dict)
     not_available: dict[str, str] = field(default_factory=dict)
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
+    start_seconds: dict[str, float | None] = field(default_factory=dict)
     idle_shares: dict[str, float] = field(default_factory=dict)
 
 
@@ -102,7 +103,6 @@ def run(plan: Plan) -> Results:
     with Progress(*columns) as progress, ExitStack() as stack:
         _build_models(plan.models, progress)
         servers = _start(plan, results, stack, progress)
-        _check(plan, servers, results, progress)
         engine = stack.enter_context(engine_alone(MODELS, plan.models)) if plan.with_engine else None
         jobs = dict(_jobs(plan, servers, engine, results))
         task = progress.add_task("measuring", total=len(jobs) * plan.rounds)
@@ -141,34 +141,30 @@ def _start(plan: Plan, results: Results, stack: ExitStack, progress: Progress) -
                 python = environments.python_for(contender.key, contender.requirements)
                 results.versions[contender.key] = environments.versions(python, contender.requirements)
             log = LOGS / f"{contender.key}.log"
-            servers[contender.key] = stack.enter_context(started(contender, python, MODELS, plan.models, log))
+            server = stack.enter_context(started(contender, python, MODELS, plan.models, log))
         except (NotAvailableError, RuntimeError) as error:
             results.not_available[contender.key] = " ".join(str(error).split())[:300]
+        else:
+            _check(plan, server, results)
+            servers[contender.key] = server
         progress.advance(task)
     progress.remove_task(task)
     return servers
 
 
-def _check(plan: Plan, servers: dict[str, Server], results: Results, progress: Progress) -> None:
-    """Asks each once; who answers wrong is not measured, and the results say why."""
-    task = progress.add_task("checking answers", total=len(servers))
-    for key, server in servers.items():
-        progress.update(task, description=f"checking answers of {server.contender.label}")
-        wrong: dict[str, str] = {}
-        for name in dict.fromkeys(asked.workload for asked in plan.asked):
-            if server.answers(WORKLOADS[name]):
-                try:
-                    server.check(WORKLOADS[name])
-                except WrongAnswerError as error:
-                    wrong[name] = str(error)
-        for asked in plan.asked:
-            if asked.workload in wrong:
-                results.errors[asked, key] = wrong[asked.workload]
-        server.measure_idle()
-        results.idle_shares[key] = server.idle_share
-        server.pause()
-        progress.advance(task)
-    progress.remove_task(task)
+def _check(plan: Plan, server: Server, results: Results) -> None:
+    """Asks for each workload once; for what it answers wrong it is not measured, and the results say why."""
+    key, wrong = server.contender.key, {}
+    for name in dict.fromkeys(asked.workload for asked in plan.asked):
+        if server.answers(WORKLOADS[name]):
+            try:
+                server.check(WORKLOADS[name])
+            except WrongAnswerError as error:
+                wrong[name] = str(error)
+    results.errors |= {(asked, key): wrong[asked.workload] for asked in plan.asked if asked.workload in wrong}
+    server.measure_idle()
+    results.start_seconds[key], results.idle_shares[key] = server.start_seconds, server.idle_share
+    server.pause()
 
 
 def _jobs(

@@ -38,7 +38,7 @@ def results() -> Results:
     found.latencies[PACE, "pyserving"] = [latencies([1.0] * 999), latencies([5.0], failed=1)]
     found.errors[CASE, "flask"] = "expected 2.5, got 2|3"
     found.not_available["ray"] = "pip install ray[serve]: no matching distribution"
-    found.idle_shares["pyserving"] = 0.004
+    found.idle_shares["pyserving"], found.start_seconds["pyserving"] = 0.004, 0.4321
     return found
 
 
@@ -61,11 +61,13 @@ def test_percentiles_are_those_of_all_rounds_together(results: Results) -> None:
 def test_markdown_has_a_row_for_each_and_says_what_failed(results: Results) -> None:
     text = report.markdown(results, report.machine(), report.machine())
     assert "| PyServing | 10,000 | 5,000 to 20,000 | 1.00 | 0.500 | 1.50 | 0.0500 | 300 | 2 |" in text
+    assert "|  | 0.432 | 0 % |" in text
+    assert "| PyServing | 10,000 | 300 |" in text
     assert "| Flask | error: expected 2.5, got 2\\|3 |" in text
     assert "| Ray Serve | not available: pip install ray[serve]: no matching distribution |" in text
     assert "### half_plus_two.rest, 500 requests per second" in text
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 3
+    assert len(tables) == 5
     for table in tables:
         assert len({line.replace("\\|", "").count("|") for line in table.strip().splitlines()}) == 1, table
 
