@@ -6,7 +6,7 @@
     python -m benchmarks --contenders pyserving,fastapi --workloads half_plus_two.rest --connections 8
     python -m benchmarks --reference /path/to/tensorflow_model_server
 
-Writes results.md, results.json, throughput.svg and latency.svg to benchmarks/results/.
+Writes results.md, results.json, throughput.svg and latency.svg to benchmarks/results/, or to --output FOLDER.
 """
 
 import argparse
@@ -36,8 +36,8 @@ QUICK = [Case("half_plus_two.rest", 8), Case("half_plus_two.grpc", 8)]
 PACED = ("half_plus_two.rest", "half_plus_two.grpc")
 
 
-def plan_of(arguments: list[str] | None = None) -> Plan:
-    """What the command line asks for. Ends the process, as argparse does, where that makes no sense."""
+def plan_of(arguments: list[str] | None = None) -> tuple[Plan, Path]:
+    """What the command line asks for, and where the results go. Ends the process where that makes no sense."""
     parser = argparse.ArgumentParser("python -m benchmarks", description="Measures PyServing beside others.")
     parser.add_argument("--contenders", type=_names, help=f"of {', '.join([ENGINE, *CONTENDERS])}; default: all")
     parser.add_argument("--workloads", type=_names, help=f"of {', '.join(WORKLOADS)}")
@@ -51,6 +51,7 @@ def plan_of(arguments: list[str] | None = None) -> Plan:
     parser.add_argument("--reference", metavar="PATH", help="a tensorflow_model_server to measure as well")
     parser.add_argument("--quick", action="store_true", help="PyServing and its floors, half_plus_two, one short round")
     parser.add_argument("--all", action="store_true", help="all workloads with all numbers of connections")
+    parser.add_argument("--output", type=Path, default=FOLDER, metavar="FOLDER", help="for the results")
     given = parser.parse_args(arguments)
     _known(parser, given.contenders, [ENGINE, *CONTENDERS])
     _known(parser, given.workloads, list(WORKLOADS))
@@ -78,7 +79,7 @@ def plan_of(arguments: list[str] | None = None) -> Plan:
     rounds, seconds = (1, min(given.seconds, 2.0)) if given.quick else (given.rounds, given.seconds)
     if rounds < 1 or seconds < 1:
         parser.error("expected at least 1 round of at least 1 second")
-    return Plan(contenders, ENGINE in wanted, cases, paces, rounds, seconds)
+    return Plan(contenders, ENGINE in wanted, cases, paces, rounds, seconds), given.output
 
 
 def write(results: suite.Results, before: dict[str, object], after: dict[str, object], folder: Path) -> str:
@@ -95,7 +96,7 @@ def write(results: suite.Results, before: dict[str, object], after: dict[str, ob
 
 
 def main() -> None:
-    plan = plan_of()
+    plan, folder = plan_of()
     if missing := closed_loop.missing_tools():
         raise SystemExit(f"make bench needs {' and '.join(missing)} (Debian packages wrk and nghttp2-client)")
     console = Console()
@@ -105,8 +106,8 @@ def main() -> None:
     )
     before = report.machine()
     results = suite.run(plan)
-    console.print(write(results, before, report.machine(), FOLDER), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Written to {FOLDER}", soft_wrap=True)
+    console.print(write(results, before, report.machine(), folder), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Written to {folder}", soft_wrap=True)
 
 
 def _names(text: str) -> list[str]:

@@ -97,6 +97,7 @@ class Results:
 
 
 def run(plan: Plan) -> Results:
+    """Measures all of the plan. Ctrl-C while it measures ends it early, with what is there by then."""
     results = Results(plan)
     columns = (TextColumn("{task.description:<45}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
@@ -107,8 +108,13 @@ def run(plan: Plan) -> Results:
         jobs = dict(_jobs(plan, servers, engine, results))
         task = progress.add_task("measuring", total=len(jobs) * plan.rounds)
         shown = {name: _shown(progress, task, name, job) for name, job in jobs.items()}
-        for _ in interleaved(shown, plan.rounds):
-            progress.advance(task)
+        try:
+            for done, _ in enumerate(interleaved(shown, plan.rounds), 1):
+                progress.advance(task)
+                if not progress.console.is_terminal and done % len(jobs) == 0:
+                    print(f"round {done // len(jobs)} of {plan.rounds} is done", flush=True)
+        except KeyboardInterrupt:
+            print("stopped; what is measured so far is written")
     return results
 
 

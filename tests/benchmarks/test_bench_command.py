@@ -10,7 +10,7 @@ from benchmarks.suite import Case, Pace
 
 
 def test_by_default_it_takes_about_a_quarter_of_an_hour() -> None:
-    plan = plan_of([])
+    plan, _ = plan_of([])
     assert {"echo", "pyserving", "fastapi", "flask", "mlserver", "bentoml", "litserve", "ray"} <= {
         contender.key for contender in plan.contenders
     }
@@ -19,14 +19,14 @@ def test_by_default_it_takes_about_a_quarter_of_an_hour() -> None:
 
 
 def test_all_is_every_workload_with_every_number_of_connections() -> None:
-    plan = plan_of(["--all"])
+    plan, _ = plan_of(["--all"])
     assert Case("image8.b64", 64) in plan.cases
     assert Case("resnet50.grpc", 1) in plan.cases
     assert len(plan.cases) == 16 * 3
 
 
 def test_a_selection() -> None:
-    plan = plan_of(
+    plan, _ = plan_of(
         ["--contenders", "fastapi,pyserving", "--workloads", "mnist.rest", "--connections", "2,4", "--rates", "10,20"]
     )
     assert [contender.key for contender in plan.contenders] == ["pyserving", "fastapi"]
