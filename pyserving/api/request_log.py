@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
+from functools import partial
 
 from pyserving.api.models import DEFAULT_SIGNATURE
 from pyserving.core.servable import ServableId
@@ -30,6 +31,7 @@ class LogType(Enum):
     REGRESS = b"\x1a"
     MULTI_INFERENCE = b"\x22"
     PREDICT = b"\x32"
+    PREDICT_STREAMED = b"\x3a"
 
 
 class ModelLog:
@@ -68,21 +70,24 @@ class ModelLog:
         except Exception:
             logger.exception("A request to %s could not be logged", servable)
             return
+        self._record(kind, servable, signature_name, request, [response])
+
+    def stream(self, servable: ServableId, signature_name: str) -> "StreamLog | None":
+        """The log of a request whose answer comes in pieces, if it is one of the sample."""
+        if random.random() >= self._rate:
+            return None
+        return StreamLog(servable, partial(self._record, LogType.PREDICT_STREAMED, servable, signature_name))
+
+    def _record(
+        self, kind: LogType, servable: ServableId, signature_name: str, request: bytes, responses: Sequence[bytes]
+    ) -> None:
         name = "" if kind is LogType.MULTI_INFERENCE else signature_name or DEFAULT_SIGNATURE
         metadata = self._metadata(servable, name) + b"\x20" + varint(int(time.time()))  # timestamp_secs = 4
-        request_head = b"\x0a" + varint(len(request))
-        response_head = b"\x12" + varint(len(response))
-        size = len(request_head) + len(request) + len(response_head) + len(response)
-        parts = (
-            b"\x0a" + varint(len(metadata)),
-            metadata,
-            kind.value + varint(size),
-            request_head,
-            request,
-            response_head,
-            response,
-        )
-        self._offer(self._prefix, b"".join(parts))
+        log = [b"\x0a" + varint(len(request)), request]
+        for response in responses:
+            log += [b"\x12" + varint(len(response)), response]
+        head = (b"\x0a" + varint(len(metadata)), metadata, kind.value + varint(sum(map(len, log))))
+        self._offer(self._prefix, b"".join((*head, *log)))
 
     def _metadata(self, servable: ServableId, signature_name: str) -> bytes:
         """The LogMetadata, but for the time."""
@@ -97,6 +102,29 @@ class ModelLog:
                 self._metadata_cache.clear()
             self._metadata_cache[servable, signature_name] = cached
         return cached
+
+
+class StreamLog:
+    """Collects the pieces of one answer."""
+
+    def __init__(self, servable: ServableId, record: Callable[[bytes, Sequence[bytes]], None]) -> None:
+        self._servable = servable
+        self._record = record
+        self._request = b""
+        self._responses: list[bytes] = []
+
+    def add(self, messages_of: Callable[[], RequestAndResponse]) -> None:
+        """A piece, with the request. Raises nothing."""
+        try:
+            self._request, response = messages_of()
+            self._responses.append(response)
+        except Exception:
+            logger.exception("A request to %s could not be logged", self._servable)
+
+    def end(self) -> None:
+        """The answer was given to its end."""
+        if self._responses:
+            self._record(self._request, self._responses)
 
 
 def model_logs(models: Iterable[ModelConfig], tags: Sequence[str], offer: Offer) -> dict[str, ModelLog]:

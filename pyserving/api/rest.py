@@ -122,7 +122,7 @@ class RestApi:
         self._predict_engine = engine("Predict")
         self._classify_engine = engine("Classify")
         self._regress_engine = engine("Regress")
-        self._streaming = RestStreaming(models, engine("PredictStreamed"), metrics, timeout, self._headers)
+        self._streaming = RestStreaming(models, engine("PredictStreamed"), metrics, timeout, self._headers, logs)
         self._answers = {action: metrics.answers(action, "REST") for action in ("predict", "classify", "regress")}
         self._other_answers = metrics.answers("", "REST")
         self._collect = collect

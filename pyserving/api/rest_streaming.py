@@ -8,12 +8,15 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from pyserving.api.exchange import StreamedResponse
 from pyserving.api.long_work import LONG_BODY, on_thread
 from pyserving.api.models import Models, ModelSpec
 from pyserving.api.predict import Engine, check_predict_method_name, find_rest_signature
+from pyserving.api.request_log import ModelLog
+from pyserving.api.rest_messages import predict_messages
 from pyserving.api.status_name import status_name
 from pyserving.api.streaming import predict_streamed
 from pyserving.core.errors import ServingError
@@ -60,8 +63,10 @@ class RestStreaming:
         metrics: ServingMetrics,
         timeout: float,
         headers: Sequence[tuple[str, str]],
+        logs: Mapping[str, ModelLog],
     ) -> None:
-        """``timeout``: seconds that each piece may take."""
+        """``timeout``: seconds that each piece may take. ``logs``: see RestApi."""
+        self._logs = logs
         self._models = models
         self._engine = engine
         self._metrics = metrics
@@ -93,12 +98,18 @@ class RestStreaming:
             inputs, row = await on_thread(body.tensors, signature.inputs)
             check_predict_method_name(self._engine, signature)
             outputs = tuple(signature.outputs)
+            logs = self._logs.get(handle.id.name)
+            log = logs.stream(handle.id, signature.name) if logs else None
             pieces: AsyncGenerator[dict[str, Array], None] = predict_streamed(
                 self._engine, handle, signature, inputs, outputs, None, wait=self._timeout
             )
             async with aclosing(pieces):
                 async for piece in pieces:
+                    if log:
+                        log.add(partial(predict_messages, spec, signature.name, inputs, handle.id, piece))
                     yield write_predict(piece, row)
+            if log:
+                log.end()
         self._answers[spec.name].append(perf_counter() - start)
 
     async def _framed(self, spec: ModelSpec, body: PredictBody, framing: Framing) -> AsyncGenerator[bytes, None]:

@@ -11,7 +11,7 @@ from pyserving.api.models import Models, ModelSpec, read_model_spec
 from pyserving.api.parse_message import parse_message
 from pyserving.api.predict_call import PredictCall, PredictCallReader
 from pyserving.api.prediction_methods import PredictionMethods
-from pyserving.api.request_log import LogType, ModelLog
+from pyserving.api.request_log import LogType, ModelLog, RequestAndResponse
 from pyserving.api.session_run import session_run
 from pyserving.api.status import StatusApi
 from pyserving.api.status_name import status_name
@@ -102,13 +102,20 @@ class RpcApi:
 
     async def _predict_streamed(self, given: AsyncIterator[bytes], context: RpcContext) -> AsyncGenerator[bytes, None]:
         start = perf_counter()
-        request = parse_message(messages.PredictRequest, await only_message(given))
+        data = await only_message(given)
+        request = parse_message(messages.PredictRequest, data)
         name = request.model_spec.name
         try:
             with self._models.acquire(_model_spec(request)) as handle:
+                logs = self._logs.get(handle.id.name)
+                log = logs.stream(handle.id, request.model_spec.signature_name) if logs else None
                 async with aclosing(self._prediction.predict_streamed(handle, request, context.deadline)) as pieces:
                     async for piece in pieces:
+                        if log:
+                            log.add(partial(_both, data, piece))
                         yield piece
+                if log:
+                    log.end()
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -236,3 +243,7 @@ def _model_spec(request: WithModelSpec) -> ModelSpec:
 
 def _missing_model_spec() -> ServingError:
     return invalid_argument("Missing ModelSpec")
+
+
+def _both(request: bytes, response: bytes) -> RequestAndResponse:
+    return request, response

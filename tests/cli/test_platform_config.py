@@ -9,6 +9,7 @@ from pyserving.batching.parameters import Batching, BatchingParameters
 from pyserving.cli.model_server import settings_of
 from pyserving.cli.model_server_flags import read_command_line
 from pyserving.core.errors import Code, ServingError
+from pyserving.platforms.python.options import PythonModels
 from pyserving.server.settings import Settings
 
 ADAPTER = "type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig"
@@ -84,6 +85,18 @@ def test_what_cannot_be(tmp_path: Path, text: str, error: str) -> None:
     with pytest.raises(ServingError, match=error) as caught:
         settings(tmp_path, text)
     assert caught.value.code == Code.INVALID_ARGUMENT
+
+
+def test_code_of_models_is_run_only_where_asked() -> None:
+    def python_models(*flags: str) -> PythonModels:
+        words = ["--model_base_path=/m", *flags]
+        return settings_of(read_command_line(words, {}).flags).python_options.models
+
+    assert python_models() is PythonModels.OFF
+    assert python_models("--python_models=on") is PythonModels.ON
+    assert python_models("--python_models=process") is PythonModels.PROCESS
+    with pytest.raises(ServingError, match="--python_models must be off, on or process, not yes"):
+        python_models("--python_models=yes")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

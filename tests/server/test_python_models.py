@@ -333,7 +333,7 @@ def test_versions_and_labels_of_asked_models(tmp_path: Path, start: Start) -> No
 GATHERS = """
     import time
     import numpy as np
-    from pyserving import Model, Tensor, signature
+    from pyserving import InvalidInput, Model, Tensor, signature
 
     Floats = Tensor[np.float32, None]
 
@@ -342,6 +342,8 @@ GATHERS = """
 
         @signature(row_wise=True)
         def predict(self, x: Floats) -> {"y": Floats, "rows": Tensor[np.int64, None]}:
+            if (x < 0).any():
+                raise InvalidInput("x must not be negative")
             time.sleep(0.02)
             return {"y": x * 2, "rows": np.full(len(x), len(x))}
     """
@@ -354,3 +356,18 @@ def test_rows_are_joined_where_the_author_says_so(tmp_path: Path, start: Start) 
         answers = list(threads.map(lambda value: server.post("gathers:predict", {"instances": [value]}), range(64)))
     assert [answer["predictions"][0]["y"] for answer in answers] == [2.0 * value for value in range(64)]
     assert max(answer["predictions"][0]["rows"] for answer in answers) > 1
+
+
+def test_a_wrong_row_fails_alone(tmp_path: Path, start: Start) -> None:
+    server = start([write_model(tmp_path, "gathers", GATHERS)], python_options=ON)
+    server.settled("gathers")
+
+    def ask(value: int) -> bool:
+        try:
+            return bool(server.post("gathers:predict", {"instances": [value]}))
+        except AssertionError as error:
+            return "x must not be negative" not in str(error)
+
+    values = [-1 if position % 8 == 5 else position for position in range(40)]
+    with ThreadPoolExecutor(16) as threads:
+        assert list(threads.map(ask, values)) == [value >= 0 for value in values]

@@ -1,18 +1,21 @@
 """Models that stream what another model streams."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
+import requests
 from model_files import COUNT, SQUARES, wait_until, write_model
-from running_server import PREDICTION, RunningServer, predict_request, tensor
+from running_server import PREDICTION, RunningServer, only_file, predict_request, tensor
 
 from pyserving.core.state import State
 from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.protos import messages
 from pyserving.server.warmup import MAX_PIECES
-from pyserving.wire.tfrecord import frame_record
+from pyserving.wire.tensor_proto import read_tensor
+from pyserving.wire.tfrecord import frame_record, read_records
 
 Start = Callable[..., RunningServer]
 
@@ -56,6 +59,44 @@ def test_to_cancel_the_one_cancels_the_other(server: RunningServer, tmp_path: Pa
     answers.cancel()
     wait_until((tmp_path / "count" / "1" / "closed").exists)
     wait_until(lambda: not any(server.server.directory.serving.handles_out().values()))
+
+
+def test_a_stop_ends_streams_after_the_grace_period(tmp_path: Path, start: Start) -> None:
+    server = start(
+        [write_model(tmp_path, "count", COUNT)], python_options=PythonOptions(PythonModels.ON), grace_period=0.2
+    )
+    server.settled("count")
+    answers = server.streamed(predict_request("count", "forever", start=number(1)))
+    next(answers)
+    server.on_loop(server.server.stop())
+    wait_until((tmp_path / "count" / "1" / "closed").exists)
+
+
+def test_a_stream_is_logged(tmp_path: Path, start: Start) -> None:
+    config = write_model(tmp_path, "count", COUNT)
+    logging_config = messages.LoggingConfig(
+        log_collector_config=messages.LogCollectorConfig(filename_prefix=str(tmp_path / "log" / "count")),
+        sampling_config=messages.SamplingConfig(sampling_rate=1.0),
+    )
+    (tmp_path / "log").mkdir()
+    options = PythonOptions(PythonModels.ON)
+    server = start([replace(config, logging_config=logging_config)], python_options=options)
+    server.settled("count")
+    request = predict_request("count", "", to=number(3))
+    answers = list(server.streamed(request))
+    over_rest = requests.post(
+        f"http://{server.server.rest_address}/v1/models/count:predict",
+        json={"inputs": {"to": 2}},
+        headers={"Accept": "application/x-ndjson"},
+        timeout=60,
+    )
+    assert len(over_rest.text.splitlines()) == 2
+    server.stop()
+    with only_file(tmp_path / "log").open("rb") as file:
+        logs = [messages.PredictionLog.FromString(record).predict_streamed_log for record in read_records(file)]
+    assert list(logs[0].request) == [request]
+    assert list(logs[0].response) == answers
+    assert [read_tensor(response.outputs["number"], "").item() for response in logs[1].response] == [0, 1]
 
 
 def test_a_stream_is_warmed_up(tmp_path: Path, start: Start) -> None:

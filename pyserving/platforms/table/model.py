@@ -47,7 +47,6 @@ class TableModel:
             method_name=PREDICT_METHOD,
             stateless=True,
             row_wise=True,
-            row_wise_promised=True,
         )
         self.signatures: Mapping[str, Signature] = {DEFAULT_SIGNATURE: signature}
         self.signature_defs: Mapping[str, SignatureDef] = signature_defs(self.signatures)
