@@ -15,10 +15,12 @@ import contextlib
 import ctypes
 import json
 import select
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -132,6 +134,11 @@ class Running:
         finally:
             self._folder.cleanup()
 
+    def finish(self) -> Latencies:
+        """Sends nothing more, waits for the last answers: the result up to now."""
+        self._process.send_signal(signal.SIGINT)
+        return self.result()
+
     def stop(self) -> None:
         """Ends it before its time; there is no result then."""
         self._process.kill()
@@ -144,13 +151,15 @@ def start(url: str, body: bytes, *, rate: float, seconds: float, connections: in
     return Running(url, body, rate, seconds, connections)
 
 
-def run(url: str, body: bytes, *, rate: float, seconds: float, connections: int = 64) -> Latencies:
+def run(
+    url: str, body: bytes, *, rate: float, seconds: float, connections: int = 64, stop: threading.Event | None = None
+) -> Latencies:
     """Sends ``body`` to ``url`` so many times per second, on this thread, and returns when all is answered.
 
     ``http://host:port/path``: POSTs JSON, on connections of HTTP/1.1. ``grpc://host:port/Service/Method``: a unary
     call of the message ``body``, on connections of HTTP/2. A request takes the connection that was used last of
     those that are idle; where all are busy a new one, up to ``connections``; then it waits, or, over gRPC, takes the
-    one with the fewest calls.
+    one with the fewest calls. Once ``stop`` is set nothing more is sent.
     """
     _set_timer_slack()
     target = urlsplit(url)
@@ -167,6 +176,9 @@ def run(url: str, body: bytes, *, rate: float, seconds: float, connections: int 
     try:
         while answered < count:
             now = time.monotonic()
+            if stop is not None and stop.is_set() and next_one < count:
+                count = next_one
+                last = now
             while next_one < count and begin + next_one / rate <= now:
                 late[next_one] = now - (begin + next_one / rate)
                 clients.send(next_one)
@@ -182,7 +194,8 @@ def run(url: str, body: bytes, *, rate: float, seconds: float, connections: int 
     finally:
         clients.close()
     used = time.process_time() - used
-    return Latencies(begin + np.arange(count) / rate, taken, late, failed, used)
+    due = begin + np.arange(count) / rate
+    return Latencies(due, taken[:count], late[:count], failed[:count], used)
 
 
 class _Protocol(Protocol):
@@ -398,7 +411,9 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="file for the latency of each request (see Latencies.read)")
     given = parser.parse_args()
     body = given.body.read_bytes() if given.body else HALF_PLUS_TWO
-    latencies = run(given.url, body, rate=given.rate, seconds=given.seconds, connections=given.connections)
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    latencies = run(given.url, body, rate=given.rate, seconds=given.seconds, connections=given.connections, stop=stop)
     if given.save:
         latencies.save(given.save)
     print(json.dumps({name: round(value, 3) for name, value in latencies.summary().items()}, ensure_ascii=False))

@@ -18,6 +18,7 @@ from pyserving.batching.queue import BatchQueue, Slots
 from pyserving.batching.refusal import Refusal
 from pyserving.batching.request import Outcome, Part, Request, deadline_exceeded, waits
 from pyserving.batching.rows import Inputs, Key, count_rows, fit, join_key
+from pyserving.core.background import work_in_background
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle
 from pyserving.platforms.model import Array, Model, Signature, ThreadedModel
@@ -43,18 +44,22 @@ class EngineExecutor:
         num_threads: int,
         policies: BatchingPolicies | None = None,
         observe_waits: Callable[[str, Sequence[float]], None] | None = None,
+        *,
+        in_background: bool = False,
     ) -> None:
         """``num_threads``: calls that may run at once, besides the batch threads of ``policies``.
 
         ``observe_waits`` is told, for each batch that begins, the name of its threads and how long each of its
-        requests waited, in microseconds.
+        requests waited, in microseconds. ``in_background``: engines may let those calls step back behind the calls of
+        other executors.
         """
         self._observe_waits = observe_waits or (lambda _name, _micros: None)
         self._policies = policies or BatchingPolicies()
         self._num_threads = num_threads
-        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="engine")
+        mark = work_in_background if in_background else None
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="engine", initializer=mark)
         num_batch_threads = self._policies.num_batch_threads
-        self._batch_threads = ThreadPoolExecutor(num_batch_threads, thread_name_prefix="batch")
+        self._batch_threads = ThreadPoolExecutor(num_batch_threads, thread_name_prefix="batch", initializer=mark)
         self._batch_slots = Slots(num_batch_threads)
         # Values that refer to their key would keep it for ever.
         self._states: WeakKeyDictionary[Signature, _SignatureState] = WeakKeyDictionary()

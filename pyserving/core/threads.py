@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from pyserving.core.background import work_in_background
+
 
 class Spawner(Protocol):
     """Runs jobs elsewhere. How many run at once is the manager's business."""
@@ -31,6 +33,7 @@ class Threads:
 
     def spawn(self, name: str, job: Callable[[], None]) -> None:
         def run() -> None:
+            work_in_background()
             try:
                 job()
             finally:

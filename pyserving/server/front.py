@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Sequence
 
 from pyserving.api.composition import Composition
@@ -40,6 +41,10 @@ NewConnection = Callable[[Connections], Connection]
 NUM_PLACES = 3
 """Listeners of a server: gRPC over TCP and over a UNIX socket, REST."""
 
+_SWITCH_SECONDS = 200e-6
+"""How long another thread keeps the GIL when the event loop waits for it; with Python's 5 ms every request that comes
+while a load looks through its graph would wait so long, more than once."""
+
 logger = logging.getLogger("pyserving.server")
 
 
@@ -53,13 +58,15 @@ class Front:
         self, settings: Settings, directory: Directory, reload: Reload, collect: Collect | None = None
     ) -> None:
         """``reload`` makes a new config true; ``collect`` returns the metrics to show, by default this Front's own."""
+        sys.setswitchinterval(_SWITCH_SECONDS)
         policies = BatchingPolicies(settings.batching, settings.never_automatic)
         self.metrics = ServingMetrics(directory.has_model)
         self._executor = EngineExecutor(settings.engine_threads, policies, self.metrics.requests_waited)
         self._request_log_writer = RequestLogWriter()
         self._request_logs: dict[str, ModelLog] = {}
+        self._warmup_executor = EngineExecutor(1, policies, self.metrics.requests_waited, in_background=True)
         self._warmup = Warmup(
-            PredictionMethods(self._executor, self.metrics, check_method_names=settings.check_method_names),
+            PredictionMethods(self._warmup_executor, self.metrics, check_method_names=settings.check_method_names),
             self.metrics,
             iterations=settings.warmup_iterations,
         )
@@ -141,6 +148,7 @@ class Front:
         if cut_off:
             logger.warning("%d connections were cut off after the grace period of %g s", cut_off, grace)
         self._executor.stop()
+        self._warmup_executor.stop()
 
     async def stop(self) -> None:
         """Writes what is left of the request log. Nothing may come after."""

@@ -87,6 +87,7 @@ class TensorFlow:
         self.new_session_options = function(quick, "TF_NewSessionOptions", c_void_p)
         self.delete_session_options = function(quick, "TF_DeleteSessionOptions", None, c_void_p)
         self.set_config = function(quick, "TF_SetConfig", None, c_void_p, c_char_p, c_size_t, c_void_p)
+        self.new_session = function(free, "TF_NewSession", c_void_p, c_void_p, c_void_p, c_void_p)
         self.load_session = function(
             free,
             "TF_LoadSessionFromSavedModel",

@@ -2,16 +2,19 @@
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil
 
+from pyserving.core.background import in_background
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.platforms.model import Array
+from pyserving.platforms.stepping_back import stepped_back
 from pyserving.platforms.tensorflow.fed_tensor import FedTensor
 from pyserving.platforms.tensorflow.library import Buffer, Output, TensorFlow
 from pyserving.platforms.tensorflow.status import Status
 from pyserving.platforms.tensorflow.tensors import take_tensor
-from pyserving.protos.messages import RunOptions
+from pyserving.protos.messages import ConfigProto, RunOptions
 
 _IN_CALLERS_THREAD = -1
 
@@ -96,6 +99,8 @@ class Session:
         self._session: ctypes.c_void_p | None = None
         self.meta_graph: bytes = b""
         """The serialized ``MetaGraphDef``; whoever has read it may drop it."""
+        self._inline_options = _RunOptions(RunOptions(inter_op_thread_pool=_IN_CALLERS_THREAD))
+        self._steps_back = not _has_threads_of_its_own(config)
         options = tf.new_session_options()
         meta_graph = tf.new_buffer()
         c_tags = (ctypes.c_char_p * len(tags))(*[tag.encode() for tag in tags])
@@ -104,8 +109,15 @@ class Session:
                 tf.set_config(options, config, len(config), status.address)
                 status.check()
                 _guard.session_exists()
-                session: int | None = tf.load_session(
-                    options, None, os.fsencode(path), c_tags, len(tags), self._graph, meta_graph, status.address
+                steps_back = self._steps_back and in_background()
+                load: Callable[..., int | None] = tf.load_session
+                if steps_back:
+                    self._start_threads(options)
+                    load = partial(stepped_back, load)
+                # Variables are restored on the loading thread then, at its priority.
+                run_options = self._inline_options.buffer if steps_back else None
+                session = load(
+                    options, run_options, os.fsencode(path), c_tags, len(tags), self._graph, meta_graph, status.address
                 )
                 self._session = ctypes.c_void_p(session) if session else None
                 status.check()
@@ -119,7 +131,20 @@ class Session:
             finally:
                 tf.delete_buffer(meta_graph)
                 tf.delete_session_options(options)
-        self._inline_options = _RunOptions(RunOptions(inter_op_thread_pool=_IN_CALLERS_THREAD))
+
+    def _start_threads(self, options: int) -> None:
+        """Starts the threads that all sessions share, lest they have the low priority of a load for ever.
+
+        The first session does that, with its options; here it is one without a graph. Raises nothing: what is wrong
+        with the options will be told by the load.
+        """
+        tf = self._tf
+        with Status(tf) as status:
+            graph = tf.new_graph()
+            session = tf.new_session(graph, options, status.address)
+            if session:
+                tf.delete_session(session, status.address)
+            tf.delete_graph(graph)
 
     def output(self, tensor_name: str) -> Output:
         """The graph's output of that name (``operation:index``, or ``operation`` for its first).
@@ -154,6 +179,9 @@ class Session:
 
         ``timeout``, in seconds, is looked at between two kernels. ``inline``: on the calling thread, holding
         the GIL, with no time-out. ``copy``: no output shares memory with the session. Raises ServingError.
+
+        In the background (``core/background.py``) a run without a time-out keeps to one thread of low priority, but
+        for kernels that share their work with TensorFlow's threads.
         """
         _guard.check()
         tf = self._tf
@@ -164,6 +192,8 @@ class Session:
         arguments.feed(tf, inputs)
         if inline:
             tf.session_run_holding_gil(self._session, self._inline_options.address, *arguments.call)
+        elif timeout is None and self._steps_back and in_background():
+            stepped_back(tf.session_run, self._session, self._inline_options.address, *arguments.call)
         else:
             options = None if timeout is None else _RunOptions(RunOptions(timeout_in_ms=max(1, ceil(timeout * 1e3))))
             tf.session_run(self._session, options and options.address, *arguments.call)
@@ -194,14 +224,21 @@ class Session:
             self._graph = 0
 
 
+def _has_threads_of_its_own(config: bytes) -> bool:
+    """Whether a session with this ``ConfigProto`` starts threads, which would keep the priority of the load."""
+    options = ConfigProto.FromString(config)
+    return options.use_per_session_threads or bool(options.session_inter_op_thread_pool)
+
+
 class _RunOptions:
     """A serialized ``RunOptions`` as a ``TF_Buffer``."""
 
     def __init__(self, options: RunOptions) -> None:
         serialized: bytes = options.SerializeToString()
         self._data = ctypes.create_string_buffer(serialized, len(serialized))
-        self._buffer = Buffer(ctypes.addressof(self._data), len(serialized), None)
-        self.address = ctypes.c_void_p(ctypes.addressof(self._buffer))
+        self._content = Buffer(ctypes.addressof(self._data), len(serialized), None)
+        self.buffer = ctypes.pointer(self._content)
+        self.address = ctypes.c_void_p(ctypes.addressof(self._content))
 
 
 class _ForkGuard:

@@ -1,0 +1,68 @@
+"""Runs what a load computes behind the threads that answer requests: at low priority, and on a heap of its own."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from pyserving.core.background import in_background
+from pyserving.platforms.memory import allocates_from_main_heap
+
+T = TypeVar("T")
+
+NICENESS = 5
+"""Added to the process's own. It is enough for a thread that wakes up to go first, and beside a busy thread such work
+still gets a quarter of a CPU: on a machine without an idle moment a load at 10 takes minutes, at 19 hours."""
+
+_TRIES = 8
+"""Threads that are started to find one with a heap other than the main one."""
+
+
+def stepped_back(call: Callable[..., T], *arguments: object) -> T:
+    """What ``call(*arguments)`` returns or raises. On a thread in the background (``core/background.py``), on Linux, it
+    is run at low priority.
+
+    For long calls that drop the GIL: who has low priority and is put aside with a lock in its hands keeps all others
+    waiting. That goes for the lock of a heap, too: the event loop's is the main one, so a thread is looked for that
+    glibc gave another.
+
+    The thread ends with the call, for without privileges one that stepped back cannot come forward again. Threads that
+    the call starts have its priority for ever.
+    """
+    if not in_background() or sys.platform != "linux":
+        return call(*arguments)
+    for tries_left in reversed(range(_TRIES)):
+        work = _Work(call, arguments, any_heap=not tries_left)
+        # A daemon: a load that hangs does not keep the process from ending.
+        thread = threading.Thread(target=work, name=f"{threading.current_thread().name}-aside", daemon=True)
+        thread.start()
+        thread.join()
+        if work.error is not None:
+            raise work.error
+        if work.results:
+            break
+    result: T = work.results.pop()
+    return result
+
+
+class _Work:
+    def __init__(self, call: Callable[..., object], arguments: tuple[object, ...], *, any_heap: bool) -> None:
+        self._call, self._arguments = call, arguments
+        self._any_heap = any_heap
+        self.results: list[Any] = []
+        """What the call returned; empty where it was not made."""
+        self.error: BaseException | None = None
+
+    def __call__(self) -> None:
+        if not self._any_heap and allocates_from_main_heap():
+            return
+        try:
+            # On Linux threads have priorities of their own. Where even this is forbidden it is done without.
+            thread = threading.get_native_id()
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
+            self.results.append(self._call(*self._arguments))
+        except BaseException as error:
+            self.error = error
