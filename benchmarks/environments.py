@@ -5,6 +5,7 @@ what a contender needs in another version (MLServer: an older protobuf) pip inst
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def python_for(name: str, requirements: Sequence[str], folder: Path = FOLDER) ->
 
 def versions(python: Path, requirements: Sequence[str]) -> dict[str, str]:
     """The installed versions of the packages that ``requirements`` name."""
-    names = [requirement.partition("[")[0].partition("=")[0].partition("<")[0] for requirement in requirements]
+    names = [re.split(r"[\[<>=]", requirement)[0] for requirement in requirements]
     code = "import sys, importlib.metadata as m; print(*(m.version(name) for name in sys.argv[1:]))"
     done = subprocess.run([python, "-c", code, *names], capture_output=True, text=True, check=True)
     return dict(zip(names, done.stdout.split(), strict=True))

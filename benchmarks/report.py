@@ -47,9 +47,12 @@ def labels(results: Results) -> dict[str, str]:
 def markdown(results: Results, before: dict[str, Any], after: dict[str, Any]) -> str:
     plan = results.plan
     lines = [
+        "# What `make bench` measured",
+        "",
         f"{before['cores']} cores of {before['processor']}, {before['memory_gb']} GB, {before['system']}, "
         f"Python {before['python']}, TensorFlow {before['tensorflow']}. {plan.rounds} rounds of {plan.seconds:g} s; "
-        f"load average {before['load_average']} before, {after['load_average']} after.",
+        f"load average {before['load_average']} before, {after['load_average']} after. "
+        "How it is measured, and who the others are: `docs/performance.md`.",
         "",
         *_contenders(results),
         "",
