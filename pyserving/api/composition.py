@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import aclosing, contextmanager
@@ -19,18 +18,20 @@ from pyserving.platforms.model import Array, Signature
 from pyserving.platforms.python.composition import Pieces, Session, Target
 from pyserving.platforms.python.values import as_array
 
+_MAX_EDGES = 1024
+"""Versions come and go: from so many on it is looked for those that are gone."""
+
 logger = logging.getLogger("pyserving.api")
 
 
 class Composition:
     """Opens sessions; to be made on the event loop that answers requests."""
 
-    def __init__(self, executor: EngineExecutor, metrics: ServingMetrics, models: Callable[[], Models]) -> None:
-        """``models`` is called once there are models."""
+    def __init__(self, executor: EngineExecutor, metrics: ServingMetrics, models: Models) -> None:
         self.engine = Engine(executor, metrics, "Predict")
         self.models = models
         self.loop = asyncio.get_running_loop()
-        self.edges = CallGraph()
+        self.edges = CallGraph(models.is_available)
 
     def open_session(self, servable: ServableId) -> Session:
         """A ``platforms.python.composition.OpenSession``."""
@@ -38,29 +39,41 @@ class Composition:
 
 
 class CallGraph:
-    """Which models asked which others. Two that ask each other could wait for each other without end."""
+    """Which versions asked which others. Two that ask each other could wait for each other without end."""
 
-    def __init__(self) -> None:
-        self._asked: dict[str, set[str]] = {}
-        self._lock = threading.Lock()
+    def __init__(self, is_available: Callable[[ServableId], bool]) -> None:
+        """``is_available``: versions that are gone, and what they asked, count no more."""
+        self._is_available = is_available
+        self._asked: dict[ServableId, set[ServableId]] = {}
+        self._edges = 0
 
-    def add(self, asking: str, asked: str) -> None:
+    def add(self, asking: ServableId, asked: ServableId) -> None:
         """Raises FAILED_PRECONDITION if ``asked`` asks, by itself or through others, for ``asking``."""
         if asked in self._asked.get(asking, ()):
             return
-        with self._lock:
-            if way := self._way(asked, asking):
-                circle = " asks ".join([asking, *way])
-                raise ServingError(Code.FAILED_PRECONDITION, f"models ask each other in a circle: {circle}")
-            self._asked.setdefault(asking, set()).add(asked)
+        if self._edges >= _MAX_EDGES or self._way(asked, asking):
+            self._forget_the_gone()
+        if way := self._way(asked, asking):
+            circle = " asks ".join(one.name for one in (asking, *way))
+            raise ServingError(Code.FAILED_PRECONDITION, f"models ask each other in a circle: {circle}")
+        self._asked.setdefault(asking, set()).add(asked)
+        self._edges += 1
 
-    def _way(self, start: str, end: str, seen: frozenset[str] = frozenset()) -> list[str]:
+    def _way(self, start: ServableId, end: ServableId, seen: frozenset[ServableId] = frozenset()) -> list[ServableId]:
         if start == end:
             return [start]
         for following in self._asked.get(start, ()):
             if following not in seen and (way := self._way(following, end, seen | {start})):
                 return [start, *way]
         return []
+
+    def _forget_the_gone(self) -> None:
+        self._asked = {
+            asking: {one for one in asked if self._is_available(one)}
+            for asking, asked in self._asked.items()
+            if self._is_available(asking)
+        }
+        self._edges = sum(map(len, self._asked.values()))
 
 
 class _Session:
@@ -120,7 +133,6 @@ class _Session:
         """Within it, what goes wrong is told as an error of the model that was asked."""
         asked = f"model {target.name}, asked by {self._servable.name}"
         try:
-            self._composition.edges.add(self._servable.name, target.name)
             yield self._composition.engine
         except ServingError as error:
             # Not found is what the client asked for, and that was found.
@@ -137,6 +149,7 @@ class _Session:
         self, target: Target, signature_name: str, inputs: Mapping[str, Array]
     ) -> tuple[ServableHandle, Signature, dict[str, Array]]:
         handle = self._handle(target)
+        self._composition.edges.add(self._servable, handle.id)
         signature = find_signature(handle.servable, signature_name)
         check_input_names(signature, inputs.keys())
         arrays = {}
@@ -152,7 +165,7 @@ class _Session:
         handle = self._handles.get(target)
         if handle is None:
             spec = ModelSpec(target.name, target.version, target.label)
-            handle = self._handles[target] = self._composition.models().acquire(spec)
+            handle = self._handles[target] = self._composition.models.acquire(spec)
         return handle
 
 

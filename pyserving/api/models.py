@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pyserving.core.errors import invalid_argument
 from pyserving.core.handle import ServableHandle
 from pyserving.core.labels import VersionLabels
+from pyserving.core.servable import ServableId
 from pyserving.core.serving_map import ServingMap
 from pyserving.protos import messages
 
@@ -41,6 +42,10 @@ class Models:
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
         return self._serving.acquire(spec.name, self.version(spec))
+
+    def is_available(self, servable: ServableId) -> bool:
+        """Whether the version takes requests."""
+        return self._serving.is_available(servable)
 
     def version(self, spec: ModelSpec) -> int | None:
         """The version number that ``spec`` names, None for the latest. Raises INVALID_ARGUMENT."""

@@ -110,7 +110,7 @@ class RestStreaming:
                     yield write_predict(piece, row)
             if log:
                 log.end()
-        self._answers[spec.name].append(perf_counter() - start)
+        self._answers.add(spec.name, perf_counter() - start)
 
     async def _framed(self, spec: ModelSpec, body: PredictBody, framing: Framing) -> AsyncGenerator[bytes, None]:
         """First an empty piece, once it is sure that there is no error before the first one."""

@@ -121,7 +121,7 @@ class RpcApi:
         except BaseException as error:
             self._metrics.request_failed(name, status_name(error))
             raise
-        self._streamed[name].append(perf_counter() - start)
+        self._streamed.add(name, perf_counter() - start)
 
     def _recorded(
         self, api: str, read: Callable[[bytes], R], answer: Callable[[R, bytes, RpcContext], Awaitable[bytes]]

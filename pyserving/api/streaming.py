@@ -35,4 +35,4 @@ async def predict_streamed(
             yield dict(zip(outputs, piece, strict=True))
     finally:
         await pieces.aclose()
-    engine.runs[handle.id.name].append(perf_counter() - start)
+    engine.runs.add(handle.id.name, perf_counter() - start)

@@ -22,21 +22,25 @@ _SAMPLES: Mapping[DType, object] = {
 def curl_line(name: str, model: Model, rest_address: str) -> str:
     """A curl command that predicts with the model's default signature, or shows its signatures if that is too long."""
     url = f"http://{rest_address}/v1/models/{name}"
-    body = _body(model)
-    if body is None:
+    signature = _signature(model)
+    body = None if signature is None else _body(signature)
+    if signature is None or body is None:
         return f"curl {shlex.quote(url + '/metadata')}"
-    return f"curl -d {shlex.quote(json.dumps(body))} {shlex.quote(url + ':predict')}"
+    options = "-N -H 'Accept: application/x-ndjson' " if signature.streams else ""
+    return f"curl {options}-d {shlex.quote(json.dumps(body))} {shlex.quote(url + ':predict')}"
 
 
-def _body(model: Model) -> dict[str, object] | None:
+def _signature(model: Model) -> Signature | None:
+    """The default one, else the first that can be called over REST."""
     callable_ones = [signature for signature in model.signatures.values() if signature.inputs]
     if not callable_ones:
         return None
     signature = model.signatures.get(DEFAULT_SIGNATURE)
-    body: dict[str, object] = {}
-    if signature is None or not signature.inputs:
-        signature = callable_ones[0]
-        body["signature_name"] = signature.name
+    return signature if signature is not None and signature.inputs else callable_ones[0]
+
+
+def _body(signature: Signature) -> dict[str, object] | None:
+    body: dict[str, object] = {} if signature.name == DEFAULT_SIGNATURE else {"signature_name": signature.name}
     values = _inputs(signature)
     if values is None:
         return None

@@ -71,7 +71,7 @@ class Front:
             iterations=settings.warmup_iterations,
         )
         self._models = models = Models(directory.serving, directory.labels)
-        composition = Composition(self._executor, self.metrics, lambda: models)
+        composition = Composition(self._executor, self.metrics, models)
         self.loaders = Loaders(settings, policies, self.metrics, self._warmup, composition.open_session)
         self._health = Health(directory.monitor, lambda: [model.name for model in directory.models])
         self._settings = settings

@@ -18,8 +18,8 @@ class Double(Model):
 def test_code_runs_where_the_flag_says_so(tmp_path: Path) -> None:
     (tmp_path / "double" / "1").mkdir(parents=True)
     (tmp_path / "double" / "1" / "model.py").write_text(CODE)
-    for choice in ("on", "process"):
-        server = Serving(str(tmp_path), f"--python-models={choice}").wait_until_ready()
+    for choice, workers in (("on", 1), ("on", 2), ("process", 2)):
+        server = Serving(str(tmp_path), f"--python-models={choice}", f"--workers={workers}").wait_until_ready()
         try:
             assert server.post_json("/v1/models/double:predict", {"instances": [1.5]}) == (200, {"predictions": [3.0]})
         finally:

@@ -85,7 +85,7 @@ def test_a_stream_is_logged(tmp_path: Path, start: Start) -> None:
     request = predict_request("count", "", to=number(3))
     answers = list(server.streamed(request))
     over_rest = requests.post(
-        f"http://{server.server.rest_address}/v1/models/count:predict",
+        f"http://{server.server.ports.rest_address}/v1/models/count:predict",
         json={"inputs": {"to": 2}},
         headers={"Accept": "application/x-ndjson"},
         timeout=60,

@@ -1,18 +1,13 @@
 """Loads and unloads one version of a Python servable."""
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeVar
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.servable import ServableId
 from pyserving.platforms.python.composition import OpenSession, ServedModels, request_of
 from pyserving.platforms.python.model import PythonModel, logger
 from pyserving.platforms.python.source_file import check_constants, find_class, forget, import_file, read_constants
-
-T = TypeVar("T")
+from pyserving.platforms.python.time_limit import within
 
 
 def load_python_model(servable: ServableId, folder: str, open_session: OpenSession) -> PythonModel:
@@ -35,7 +30,7 @@ def load_python_model(servable: ServableId, folder: str, open_session: OpenSessi
             raise
 
     try:
-        return _within(limit, load)
+        return within(limit, load, late=PythonModel.close)
     except TimeoutError:
         raise ServingError(
             Code.DEADLINE_EXCEEDED, f"{folder}/model.py was not imported and loaded within {limit:g} s"
@@ -46,19 +41,3 @@ def load_python_model(servable: ServableId, folder: str, open_session: OpenSessi
         logger.error("Could not load %s", servable, exc_info=error)
         code = Code.RESOURCE_EXHAUSTED if isinstance(error, MemoryError) else Code.FAILED_PRECONDITION
         raise ServingError(code, f"{folder}/model.py raised {type(error).__name__}: {error}") from None
-
-
-def _within(seconds: float, call: Callable[[], T]) -> T:
-    """What ``call`` returns, on a thread of its own. Raises TimeoutError, and leaves the thread, if it is late."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except TimeoutError as error:  # the code's own
-            future.set_exception(RuntimeError(f"TimeoutError: {error}"))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="python-load", daemon=True).start()
-    return future.result(seconds)

@@ -16,6 +16,7 @@ from pyserving.platforms.model import Array, Outlet, Signature, StreamCancelled
 from pyserving.platforms.python.composition import OpenSession, request_of
 from pyserving.platforms.python.signatures import ONLY_OUTPUT, BoundSignature, read_signatures
 from pyserving.platforms.python.source_file import forget
+from pyserving.platforms.python.time_limit import within
 from pyserving.platforms.python.values import from_author, to_author
 from pyserving.platforms.signature_def import signature_defs
 from pyserving.protos.messages import SignatureDef
@@ -85,7 +86,9 @@ class PythonModel:
     def close(self) -> None:
         """Lets the author's object give back what it holds. No run may be going on."""
         try:
-            self._author.unload()
+            within(type(self._author).load_time_limit, self._author.unload, late=lambda _: None)
+        except TimeoutError:
+            logger.error("unload() of %s did not return in time", self._id)
         except BaseException:
             logger.exception("unload() of %s failed", self._id)
         self.threads.shutdown(wait=False, cancel_futures=True)

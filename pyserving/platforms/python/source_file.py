@@ -81,10 +81,15 @@ def import_file(folder: str, servable: ServableId) -> ModuleType:
 
 
 def forget(module: ModuleType) -> None:
-    """Lets go of a module that ``import_file`` returned, and of those beside it."""
+    """Lets go of a module that ``import_file`` returned, of those beside it, and of all that they hold.
+
+    Functions refer to the names of their module, and these to the functions: what a model has read into such a name
+    would stay in memory until the garbage collector comes by.
+    """
     name = module.__name__
     for key in [key for key in list(sys.modules) if key == name or key.startswith(f"{name}.")]:
-        sys.modules.pop(key, None)
+        if gone := sys.modules.pop(key, None):
+            gone.__dict__.clear()
 
 
 def find_class(module: ModuleType) -> type[Model]:
