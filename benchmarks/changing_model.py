@@ -1,15 +1,9 @@
-"""A server with half_plus_two, and beside it a model whose versions come and go; ResNet50 to be that model.
+"""A server with half_plus_two, and beside it a model whose versions come and go; ResNet50 to be that model."""
 
-python -m benchmarks.changing_model FOLDER      exports ResNet50 with random weights (only this needs Keras)
-"""
-
-import contextlib
 import json
 import os
 import queue
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,10 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks import exported, usage
+from benchmarks.running import ROOT, free_port, stop
 from pyserving.protos import messages
 from pyserving.wire.tfrecord import frame_record
 
-ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "benchmarks"
 STEADY = "half_plus_two"
 CHANGING = "changing"
@@ -36,25 +31,21 @@ Span = tuple[float, float]
 
 def steady_base_path() -> Path:
     """half_plus_two, in version 1."""
-    if not (CACHE / STEADY / "1").exists():
-        subprocess.run([sys.executable, ROOT / "examples" / "demo" / "train.py", STEADY, CACHE], check=True)
-    return CACHE / STEADY
+    return exported.base_path(STEADY)
 
 
 def resnet50(warmup_records: int = 0) -> Path:
     """A version folder: 205 MB of variables, a saved_model.pb of 2 MB; and recorded requests of one picture each."""
+    version = exported.base_path("resnet50") / "1"
+    if not warmup_records:
+        return version
     folder = CACHE / f"resnet50-{warmup_records}"
-    if folder.exists():
-        return folder
-    new = folder.with_suffix(".new")
-    shutil.rmtree(new, ignore_errors=True)
-    if warmup_records:
-        shutil.copytree(resnet50(), new, copy_function=os.link)
+    if not folder.exists():
+        new = folder.with_suffix(".new")
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(version, new, copy_function=os.link)
         _record_warmup(new, warmup_records)
-    else:
-        print("exporting ResNet50, once", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "benchmarks.changing_model", new], cwd=ROOT, check=True)
-    new.rename(folder)
+        new.rename(folder)
     return folder
 
 
@@ -92,7 +83,7 @@ class ChangingServer:
             for name, path in ((STEADY, steady_base_path()), (CHANGING, self._base))
         )
         config.write_text(f"model_config_list {{\n{models}}}\n")
-        self.rest, self.grpc = _free_port(), _free_port()
+        self.rest, self.grpc = free_port(), free_port()
         self._process = subprocess.Popen(
             [
                 sys.executable, "-m", "pyserving.cli.main", "serve", f"--config={config}", "--host=127.0.0.1",
@@ -144,20 +135,15 @@ class ChangingServer:
         return self.unloaded()
 
     def resident_mb(self) -> float:
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return usage.of(self.pid).resident_mb
 
     def open_files(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def stop(self) -> None:
         """Waits for its end, and removes the versions."""
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(60)
-        finally:
-            self._process.kill()
-            self._process.wait()
-            shutil.rmtree(self._folder)
+        stop(self._process, 60)
+        shutil.rmtree(self._folder)
 
     def _read_log(self) -> None:
         assert self._process.stderr is not None
@@ -184,23 +170,3 @@ class ChangingServer:
             if (event["event"], event.get("model"), event.get("version")) == (kind, model, version):
                 ago = time.time() - datetime.fromisoformat(event["time"]).timestamp()
                 return time.monotonic() - ago
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _export(folder: str) -> None:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    import keras
-
-    model = keras.applications.ResNet50(weights=None)
-    with contextlib.redirect_stdout(None):
-        model.export(folder)
-
-
-if __name__ == "__main__":
-    _export(sys.argv[1])

@@ -19,8 +19,9 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks import open_loop
-from benchmarks.changing_model import ROOT, ChangingServer, Span, resnet50
+from benchmarks.changing_model import ChangingServer, Span, resnet50
 from benchmarks.open_loop import HALF_PLUS_TWO, Latencies
+from benchmarks.running import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
 PERCENTS = (50.0, 99.0, 99.9)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from rich.progress import track
 
-from benchmarks.changing_model import ROOT, ChangingServer, resnet50, steady_base_path
+from benchmarks.changing_model import ChangingServer, resnet50, steady_base_path
+from benchmarks.running import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
 

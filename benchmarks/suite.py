@@ -10,17 +10,17 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks import environments
+from benchmarks import environments, exported
 from benchmarks.answers import WrongAnswerError
 from benchmarks.contenders import Contender
 from benchmarks.environments import NotAvailableError
+from benchmarks.exported import MODELS
 from benchmarks.open_loop import Latencies
 from benchmarks.rounds import interleaved
 from benchmarks.running import ROOT
 from benchmarks.servers import Engine, Sample, Server, engine_alone, started
 from benchmarks.workloads import WORKLOADS, Workload
 
-MODELS = ROOT / ".cache" / "benchmarks" / "models"
 LOGS = ROOT / ".cache" / "benchmarks" / "logs"
 ENGINE = "engine"
 _BETWEEN_SECONDS = 0.8
@@ -102,7 +102,9 @@ def run(plan: Plan) -> Results:
     columns = (TextColumn("{task.description:<45}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
     with Progress(*columns) as progress, ExitStack() as stack:
-        _build_models(plan.models, progress)
+        task = progress.add_task("building models", total=None)
+        exported.build(plan.models)
+        progress.remove_task(task)
         servers = _start(plan, results, stack, progress)
         engine = stack.enter_context(engine_alone(MODELS, plan.models)) if plan.with_engine else None
         jobs = dict(_jobs(plan, servers, engine, results))
@@ -116,23 +118,6 @@ def run(plan: Plan) -> Results:
         except KeyboardInterrupt:
             print("stopped; what is measured so far is written")
     return results
-
-
-def _build_models(names: Sequence[str], progress: Progress) -> None:
-    missing = [name for name in names if not (MODELS / name).exists()]
-    if not missing:
-        return
-    task = progress.add_task("building models", total=None)
-    built = subprocess.run(
-        [sys.executable, "-m", "benchmarks.models", MODELS, *missing],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if built.returncode:
-        raise RuntimeError(f"the models could not be built:\n{built.stderr[-3000:]}")
-    progress.remove_task(task)
 
 
 def _start(plan: Plan, results: Results, stack: ExitStack, progress: Progress) -> dict[str, Server]:
