@@ -33,7 +33,7 @@ def ask_grpc(server: Serving, name: str, inputs: Mapping[str, Array], signature:
     """All outputs by name, with the dtypes of the model."""
     request = messages.PredictRequest(model_spec=messages.ModelSpec(name=name, signature_name=signature))
     for alias, array in inputs.items():
-        request.inputs[alias].CopyFrom(messages.TensorProto.FromString(write_tensor(np.ascontiguousarray(array))))
+        request.inputs[alias].CopyFrom(messages.TensorProto.FromString(write_tensor(np.asarray(array, order="C"))))
     answer = call(server, "Predict", request, messages.PredictResponse)
     return {alias: read_tensor(proto, alias) for alias, proto in answer.outputs.items()}
 

@@ -10,6 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from typing import Any
 
 SERVE = [sys.executable, "-m", "pyserving.cli.main", "serve"]
@@ -25,11 +26,11 @@ def free_port() -> int:
 class Serving:
     """``pyserving serve`` with the given arguments, on free ports of 127.0.0.1."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, command: Sequence[str] = SERVE) -> None:
         self.rest, self.grpc = free_port(), free_port()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - the process outlives this function
         self.process = subprocess.Popen(
-            [*SERVE, *arguments, f"--rest-port={self.rest}", f"--port={self.grpc}", "--host=127.0.0.1"],
+            [*command, *arguments, f"--rest-port={self.rest}", f"--port={self.grpc}", "--host=127.0.0.1"],
             stderr=self._log,
             env={**os.environ, **(env or {})},
         )

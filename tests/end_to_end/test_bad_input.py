@@ -199,24 +199,3 @@ def test_broken_models_beside_a_good_one(models_folder: Path, tmp_path: Path) ->
         assert running.post("/v1/models/corrupt:predict", json.dumps(GOOD).encode())[0] == 404
     finally:
         assert running.stop() == 0
-
-
-def test_without_tensorflow_the_error_names_what_to_install(models_folder: Path, tmp_path: Path) -> None:
-    hiding = tmp_path / "sitecustomize.py"
-    hiding.write_text(
-        "import sys\n"
-        "class Hide:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'tensorflow': raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Hide())\n"
-    )
-    running = Serving(str(models_folder / "strings"), env={"PYTHONPATH": str(tmp_path)})
-    try:
-        end = time.monotonic() + 60
-        while "pyserving[tensorflow]" not in running.log():
-            assert time.monotonic() < end, running.log()
-            time.sleep(0.05)
-        assert running.get("/readyz")[0] == 503
-    finally:
-        running.process.kill()
-        running.process.wait()

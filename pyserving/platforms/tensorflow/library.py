@@ -159,7 +159,8 @@ def find_library() -> Path:
         )
     raise ServingError(
         Code.FAILED_PRECONDITION,
-        "TensorFlow is not installed, so TensorFlow models cannot be loaded: pip install 'pyserving[tensorflow]'",
+        "TensorFlow is not installed, so TensorFlow models cannot be loaded: pip install 'pyserving[tensorflow]' (or "
+        "'pyserving[openvino]', which is smaller, for those that OpenVINO can read)",
     )
 
 
