@@ -32,8 +32,10 @@ def prime(model: Model, signature: Signature, deadline: float) -> None:
             if zeros is None:
                 return
             inputs[name] = zeros
-    timeout = deadline - time.monotonic()
-    if timeout > 0:
+    left = deadline - time.monotonic()
+    if left > 0:
+        # One that surely ends needs no time-out, and then can step back behind the requests.
+        timeout = None if signature.steady else left
         try:
             model.run(signature, inputs, tuple(signature.outputs), timeout=timeout)
         except ServingError as error:

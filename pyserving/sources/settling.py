@@ -26,7 +26,12 @@ _QUIET_POLLS_WHOLE = 1
 _QUIET_POLLS_NOT_WHOLE = 10
 _PATIENCE_POLLS = 900
 
-_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb", "model.tflite", "model.onnx", "model.xml")
+# With the file that has its weights, where it cannot do without.
+_MODEL_FILES = {
+    **dict.fromkeys(("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb", "model.tflite", "model.onnx"), ""),
+    "model.py": "",
+    "model.xml": "model.bin",
+}
 _SHARD = re.compile(r"variables/(.+)\.data-[0-9]{5}-of-([0-9]{5})")
 
 
@@ -40,7 +45,9 @@ class FolderContents:
     """The latest change of anything inside, ns since the epoch."""
 
     def looks_whole(self) -> bool:
-        if not any(name in self.entries for name in _MODEL_FILES):
+        if not any(
+            name in self.entries and (weights in self.entries or not weights) for name, weights in _MODEL_FILES.items()
+        ):
             return False
         shards: dict[tuple[str, str], int] = {}
         for path in self.entries:

@@ -126,11 +126,16 @@ def test_a_folder_that_never_comes_to_rest_is_tried_in_the_end(tmp_path: Path, a
 
 
 @pytest.mark.parametrize(
-    "name", ["saved_model.pb", "saved_model.pbtxt", "saved_model.cpb", "model.tflite", "model.onnx", "model.xml"]
+    "names",
+    [
+        *(["saved_model.pb"], ["saved_model.pbtxt"], ["saved_model.cpb"], ["model.tflite"], ["model.onnx"]),
+        *(["model.py"], ["model.xml", "model.bin"]),
+    ],
 )
-def test_each_kind_of_model_file_makes_a_folder_whole(tmp_path: Path, name: str) -> None:
-    assert not look_into(str(tmp_path)).looks_whole()
-    (tmp_path / name).touch()
+def test_each_kind_of_model_file_makes_a_folder_whole(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        assert not look_into(str(tmp_path)).looks_whole()
+        (tmp_path / name).touch()
     assert look_into(str(tmp_path)).looks_whole()
 
 

@@ -4,13 +4,10 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import prod
 
-import numpy as np
-
-from pyserving.core.errors import ServingError, invalid_argument
-from pyserving.platforms.dtypes import NUMPY_OF, DType
+from pyserving.core.errors import invalid_argument
 from pyserving.platforms.model import Array, Signature, TensorSpec
+from pyserving.platforms.priming import PRIMING_SECONDS, prime
 from pyserving.platforms.tensorflow.graph_state import GraphState
 from pyserving.platforms.tensorflow.library import Output, tensorflow
 from pyserving.platforms.tensorflow.row_proof.proof import RowProof
@@ -21,11 +18,7 @@ from pyserving.protos.messages import MetaGraphDef, SignatureDef
 
 logger = logging.getLogger("pyserving.tensorflow")
 
-_PRIMING_SECONDS = 10.0
-"""How long the priming of all signatures may take."""
 _INIT_OP = "__saved_model_init_op"
-_PRIMING_BYTES = 64 << 20
-"""An input larger than this is not made up."""
 
 
 class TensorFlowModel:
@@ -54,10 +47,9 @@ class TensorFlowModel:
             raise
         self._copies_outputs = state.has_reference_variables
         self._plans: dict[tuple[str, ...], RunPlan] = {}
-        deadline = time.monotonic() + _PRIMING_SECONDS
+        deadline = time.monotonic() + PRIMING_SECONDS
         for signature in self.signatures.values():
-            if signature.stateless:
-                self._prime(signature, deadline)
+            prime(self, signature, deadline)
 
     def run(
         self,
@@ -114,27 +106,6 @@ class TensorFlowModel:
             raise invalid_argument(f"{spec.name} is a sparse or composite tensor, which can be neither fed nor fetched")
         return self._session.output(spec.tensor_name)
 
-    def _prime(self, signature: Signature, deadline: float) -> None:
-        """Runs the signature once, on zeros, for the first run of a graph takes many times as long as the next.
-
-        Whether it can compute anything from zeros does not matter.
-        """
-        inputs: dict[str, Array] = dict(signature.defaults)
-        for name, spec in signature.inputs.items():
-            if name not in inputs:
-                zeros = _zeros(spec)
-                if zeros is None:
-                    return
-                inputs[name] = zeros
-        left = deadline - time.monotonic()
-        if left > 0:
-            # One that surely ends needs no time-out, and then can step back behind the requests.
-            timeout = None if signature.steady else left
-            try:
-                self.run(signature, inputs, tuple(signature.outputs), timeout=timeout)
-            except ServingError as error:
-                logger.debug("priming of signature %s ended with %s", signature.name, error)
-
 
 def _with_properties(signature: Signature, state: GraphState, proof: RowProof) -> Signature:
     computed = [spec.tensor_name for spec in signature.outputs.values()]
@@ -148,12 +119,3 @@ def _with_properties(signature: Signature, state: GraphState, proof: RowProof) -
         logger.debug("Requests of signature %s are not joined into batches: %s", signature.name, objection)
     row_wise = objection is None
     return replace(signature, stateless=stateless, writes_state=writes_state, steady=steady, row_wise=row_wise)
-
-
-def _zeros(spec: TensorSpec) -> Array | None:
-    """The smallest array that fits: sizes that are not known are 1. None where it would be large."""
-    numpy_dtype = NUMPY_OF.get(spec.dtype)
-    shape = [1 if size is None else size for size in (spec.shape if spec.shape is not None else (1,))]
-    if numpy_dtype is None or prod(shape) * numpy_dtype.itemsize > _PRIMING_BYTES:
-        return None
-    return np.full(shape, b"", object) if spec.dtype is DType.STRING else np.zeros(shape, numpy_dtype)
