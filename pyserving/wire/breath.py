@@ -4,16 +4,19 @@ import asyncio
 import threading
 import time
 
-_EVERY = 1e-3
+_EVERY = 2e-3
 """Seconds between two breaths."""
+_NEW = 50e-3
+"""Seconds since the last call after which this is new work, not yet out of breath."""
 _PAUSE = 50e-6
 
 
-class _LastBreath(threading.local):
-    time = 0.0
+class _Breath(threading.local):
+    last = 0.0
+    called = 0.0
 
 
-_last = _LastBreath()
+_breath = _Breath()
 
 
 def breathe() -> None:
@@ -21,13 +24,17 @@ def breathe() -> None:
 
     A thread that waits for the GIL asks for it only after the switch interval (5 ms), and a C function does not even
     hear that. One that lets go and takes it again at once wins against whoever has to be woken up first. So the work
-    sleeps for a moment every millisecond: the event loop then has the GIL until it has nothing to do.
+    sleeps for a moment every two milliseconds: the event loop then has the GIL until it has nothing to do.
     """
+    breath = _breath
     now = time.monotonic()
-    if now - _last.time < _EVERY:
+    if now - breath.called > _NEW:
+        breath.last = now
+    breath.called = now
+    if now - breath.last < _EVERY:
         return
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         time.sleep(_PAUSE)
-        _last.time = time.monotonic()
+        breath.last = time.monotonic()
