@@ -72,7 +72,8 @@ class RestStreaming:
         self._metrics = metrics
         self._answers = metrics.answers("PredictStreamed", "REST")
         self._timeout = timeout
-        self._headers = (*headers, ("Cache-Control", "no-store"))
+        # The second is for nginx, which would hold pieces back.
+        self._headers = (*headers, ("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
 
     async def answer(self, spec: ModelSpec, body: bytes, framing: Framing) -> StreamedResponse:
         """Raises ServingError where there is no first piece."""

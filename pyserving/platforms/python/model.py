@@ -94,6 +94,7 @@ class PythonModel:
         self.threads.shutdown(wait=False, cancel_futures=True)
         if self._loop is not None:
             self._loop.stop()
+        vars(self._author).clear()  # it may refer to itself, and what it holds is not to wait for the garbage collector
         forget(self._module)
 
     def _method(self, bound: BoundSignature) -> Any:
