@@ -1,5 +1,6 @@
 """Models of every platform, in one server: the same requests over both protocols, warmup, and errors."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,3 +105,31 @@ def test_classify_needs_a_signature_for_it(server: Serving, name: str) -> None:
     status, answer = server.post_json(f"/v1/models/{name}:classify", {"examples": [{"x": [1.0, 2.0, 3.0]}]})
     assert status == 400
     assert "classif" in answer["error"].lower()
+
+
+def test_broken_models_harm_no_other(
+    server: Serving, openvino_folder: Path, tflite_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("onnx", "tflite", "openvino"):
+        BUILDERS[name][0](tmp_path / name / "1", openvino_folder, tflite_folder)
+    BUILDERS["onnx"][0](tmp_path / "good" / "1", openvino_folder, tflite_folder)
+    for file in (tmp_path / "onnx" / "1" / "model.onnx", tmp_path / "tflite" / "1" / "model.tflite"):
+        file.write_bytes(file.read_bytes()[:-20])
+    (tmp_path / "openvino" / "1" / "model.bin").unlink()
+    running = Serving(str(tmp_path))
+    try:
+        end = time.monotonic() + 60
+        reasons = (
+            "is no ONNX model, or not a whole one",
+            "LiteRT cannot read",
+            "there is no model.bin",
+            "Loaded servable {name: good",
+        )
+        while not all(reason in running.log() for reason in reasons):
+            assert time.monotonic() < end, running.log()
+            time.sleep(0.05)
+        np.testing.assert_allclose(ask_rest(running, "good", {"x": X})["y"], expected("onnx", X), rtol=1e-6)
+        assert sorted(running.get("/readyz")[1]["missing"]) == ["onnx", "openvino", "tflite"]
+        assert "Traceback" not in running.log()
+    finally:
+        assert running.stop() == 0
