@@ -14,7 +14,7 @@ from google.protobuf.json_format import MessageToDict
 from pyserving.api.exchange import HttpRequest, HttpResponse
 from pyserving.api.health import Health
 from pyserving.api.inference import classify, regress, serialized_examples
-from pyserving.api.long_work import LONG_BODY, LONG_TENSORS, on_thread
+from pyserving.api.long_work import LONG_BODY, LONG_TENSORS, on_thread, size_of
 from pyserving.api.models import Models, ModelSpec
 from pyserving.api.predict import Engine, check_predict_method_name, find_rest_signature, predict
 from pyserving.api.request_log import LogType, ModelLog
@@ -213,7 +213,7 @@ class RestApi:
             del parsed
             check_predict_method_name(self._predict_engine, signature)
             results = await predict(self._predict_engine, handle, signature, inputs, tuple(signature.outputs), deadline)
-            if sum([array.nbytes for array in results.values()]) >= LONG_TENSORS:
+            if size_of(results) >= LONG_TENSORS:
                 answer = await on_thread(write_predict, results, row)
             else:
                 answer = write_predict(results, row)
