@@ -35,15 +35,14 @@ def check(contender: Contender, port: int, workload: Workload, right: Array, pat
     Raises WrongAnswerError if none comes, or if its values differ from ``right`` by more than float32's rounding in
     another order of sums does.
     """
-    ask = _ask_grpc if workload.transport == "grpc" else _ask_rest
     end = time.monotonic() + patience
     while True:
         try:
             answer = ask(contender, port, workload)
             break
-        except (OSError, http.client.HTTPException, _RefusedError) as error:
+        except WrongAnswerError:
             if time.monotonic() > end:
-                raise WrongAnswerError(f"no answer: {error}") from error
+                raise
             time.sleep(0.1)
     if not contender.is_floor:
         try:
@@ -52,6 +51,14 @@ def check(contender: Contender, port: int, workload: Workload, right: Array, pat
         except (LookupError, TypeError, ValueError) as error:
             raise WrongAnswerError(f"unreadable answer {answer[:100]!r}: {error}") from error
     return len(answer)
+
+
+def ask(contender: Contender, port: int, workload: Workload) -> bytes:
+    """One request and its answer: a body of JSON or a message. Raises WrongAnswerError if none comes, or an error."""
+    try:
+        return (_ask_grpc if workload.transport == "grpc" else _ask_rest)(contender, port, workload)
+    except (OSError, http.client.HTTPException, _RefusedError) as error:
+        raise WrongAnswerError(f"no answer: {error}") from error
 
 
 def compare(values: Any, right: Array) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from benchmarks.open_loop import PERCENTILES
 from benchmarks.report import OURS, labels, number, pace_summary, summary
@@ -25,6 +26,7 @@ def throughput(results: Results, path: Path) -> None:
         for row, case in zip(axes, cases, strict=True):
             _bars(row[0], results, case, "requests_per_second", "requests per second")
             _bars(row[1], results, case, "cpu_ms_per_request", "CPU time per request, ms")
+            row[1].tick_params(labelleft=False)
         figure.savefig(path, metadata={"Date": None})
 
 
@@ -43,10 +45,12 @@ def _bars(axis: Axes, results: Results, case: Case, figure: str, title: str) -> 
     values = [summary(results, case, key)[figure] for key, _ in shown]
     axis.barh([label for _, label in shown], values, color=_colours(results, [key for key, _ in shown]))
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(NullLocator())  # each bar has its number
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.margins(x=0.15)
     axis.bar_label(axis.containers[0], [number(value) for value in values], padding=2)  # type: ignore[arg-type]
     axis.set_title(f"{case}: {title}", loc="left", fontsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 def _percentiles(axis: Axes, results: Results, pace: Pace) -> None:

@@ -65,7 +65,8 @@ def markdown(results: Results, before: dict[str, Any], after: dict[str, Any]) ->
         *_overview(results, "cpu_ms_per_request"),
     ]
     for case in plan.cases:
-        lines += ["", f"### {case}", "", f"{WORKLOADS[case.workload].note.capitalize()}.", "", *_case(results, case)]
+        note = WORKLOADS[case.workload].note
+        lines += ["", f"### {case}", "", f"{note[:1].upper()}{note[1:]}.", "", *_case(results, case)]
     for pace in plan.paces:
         lines += ["", f"### {pace}", "", *_pace(results, pace)]
     return "\n".join(lines) + "\n"

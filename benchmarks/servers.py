@@ -5,7 +5,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,9 +61,10 @@ class Server:
         return workload.transport in self.contender.transports
 
     def check(self, workload: Workload) -> None:
-        port = self.grpc if workload.transport == "grpc" else self.rest
         right = answers.expected(self.models, workload)
-        self._answer_bytes[workload.name] = answers.check(self.contender, port, workload, right, self.patience)
+        self._answer_bytes[workload.name] = answers.check(
+            self.contender, self._port(workload), workload, right, self.patience
+        )
         if self.start_seconds is None:
             self.start_seconds, self.patience = time.monotonic() - self.begun, 5
 
@@ -99,7 +100,7 @@ class Server:
                 self._url(workload), self.contender.body(workload), connections=connections, seconds=seconds
             )
         sample = _sample(self.pid, before, load)
-        self._settle()
+        self._settle(workload)
         return sample
 
     def paced(self, workload: Workload, rate: float, seconds: float) -> Latencies:
@@ -110,17 +111,26 @@ class Server:
             url, body = self._url(workload), self.contender.body(workload)
         self.resume()
         latencies = open_loop.start(url, body, rate=rate, seconds=seconds).result()
-        self._settle()
+        self._settle(workload)
         return latencies
 
-    def _settle(self, most: float = 20) -> None:
-        """Waits until it has done what clients that are gone have left it with, which would slow the next one down."""
+    def _settle(self, workload: Workload, most: float = 20) -> None:
+        """Waits until it has done what clients that are gone have left it with, which would slow the next one down.
+
+        One more request has its answer when those before it are done; what other processes of it have left to do
+        shows in its CPU time.
+        """
         end, used = time.monotonic() + most, float("inf")
+        with suppress(answers.WrongAnswerError):
+            answers.ask(self.contender, self._port(workload), workload)
         while used > self.idle_share * 0.2 + 0.04 and time.monotonic() < end:
             before = usage.of(self.pid).cpu_seconds
             time.sleep(0.2)
             used = usage.of(self.pid).cpu_seconds - before
         self.pause()
+
+    def _port(self, workload: Workload) -> int:
+        return self.grpc if workload.transport == "grpc" else self.rest
 
     def _url(self, workload: Workload) -> str:
         return f"http://127.0.0.1:{self.rest}{self.contender.path(workload)}"

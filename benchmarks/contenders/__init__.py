@@ -156,7 +156,7 @@ CONTENDERS: dict[str, Contender] = {
         ),
         Contender(
             "litserve", "LitServe", lambda start: [start.python, SCRIPTS / "litserve_server.py", start.rest],
-            f"batches of up to 8 requests, {_WORKERS}", ("litserve",),
+            f"batches of up to 8 requests that come within 10 ms, {_WORKERS}", ("litserve",),
             path=lambda _: "/predict", body=_with_model,
         ),
         Contender(

@@ -1,4 +1,4 @@
-"""A LitServe API with its batching: what waits when a worker gets free forms a batch of up to eight requests.
+"""A LitServe API with its batching: a worker waits 10 ms for up to eight requests (without a wait it would spin).
 
 python litserve_server.py PORT
 """
@@ -49,6 +49,9 @@ class Models(litserve.LitAPI):
 
 if __name__ == "__main__":
     server = litserve.LitServer(
-        Models(max_batch_size=8), accelerator="cpu", workers_per_device=int(os.environ["WORKERS"]), timeout=120
+        Models(max_batch_size=8, batch_timeout=0.01),
+        accelerator="cpu",
+        workers_per_device=int(os.environ["WORKERS"]),
+        timeout=120,
     )
     server.run(host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", generate_client_file=False)
