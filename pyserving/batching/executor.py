@@ -9,9 +9,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from weakref import WeakKeyDictionary
 
-from pyserving.batching.automatic_queue import AutomaticQueue
+from pyserving.batching.automatic_queue import AutomaticQueue, BatchLimits
 from pyserving.batching.batch_run import BatchRun
-from pyserving.batching.batch_size import BatchSize
 from pyserving.batching.cost import CostEstimate
 from pyserving.batching.parameters import Batching, BatchingParameters, BatchingPolicies, Policy
 from pyserving.batching.queue import BatchQueue, Slots
@@ -55,7 +54,6 @@ class EngineExecutor:
         """
         self._observe_waits = observe_waits or (lambda _name, _micros: None)
         self._policies = policies or BatchingPolicies()
-        self._num_threads = num_threads
         mark = work_in_background if in_background else None
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="engine", initializer=mark)
         num_batch_threads = self._policies.num_batch_threads
@@ -180,34 +178,31 @@ class EngineExecutor:
 
     def _new_queue(self, work: "_Work", inputs: Inputs, key: Key) -> BatchQueue | AutomaticQueue:
         state = work.state
-        queue: BatchQueue | AutomaticQueue
-
-        def release() -> None:
-            queue.release()
-            state.forget_if_idle(key, queue)
-
         parameters = state.parameters
         if parameters is not None:
+
+            def release() -> None:
+                by_parameters.release()
+                state.forget_if_idle(key, by_parameters)
 
             def start(parts: list[Part]) -> None:
                 self._observe_waits(BATCH_THREADS, waits(parts))
                 self._submit(self._batch_threads, work.batch(parts, parameters, state.observe), release)
 
-            queue = BatchQueue(parameters, self._batch_slots, start)
-        else:
-            size = state.batch_size(work.outputs, inputs)
+            by_parameters = BatchQueue(parameters, self._batch_slots, start)
+            return by_parameters
 
-            def start_beside(parts: list[Part], running: int) -> None:
-                self._observe_waits(ENGINE_THREADS, waits(parts))
+        def start_automatic(parts: list[Part], on_done: Callable[[], None]) -> None:
+            self._observe_waits(ENGINE_THREADS, waits(parts))
 
-                def observe(inputs: Inputs, seconds: float) -> None:
-                    state.observe(inputs, seconds)
-                    size.add(count_rows(inputs) or 1, seconds / running)
+            def done() -> None:
+                on_done()
+                state.forget_if_idle(key, automatic)
 
-                self._submit(state.threads or self._threads, work.batch(parts, None, observe), release)
+            self._submit(state.threads or self._threads, work.batch(parts, None, state.observe), done)
 
-            queue = AutomaticQueue(size, self._num_threads, start_beside)
-        return queue
+        automatic = AutomaticQueue(state.batch_limits(work.outputs, inputs), start_automatic)
+        return automatic
 
     def _submit(self, threads: Executor, batch: BatchRun, on_done: Callable[[], None]) -> None:
         """Runs a batch on a thread, releases its handles and calls ``on_done`` on the event loop."""
@@ -248,7 +243,7 @@ class _SignatureState:
     """What is learned about a signature, and what waits for it. It must not refer to the signature: see its holder."""
 
     __slots__ = (
-        *("_batch_sizes", "_costs", "_label", "_refusals"),
+        *("_batch_limits", "_costs", "_label", "_refusals"),
         *("joins", "pads", "parameters", "queues", "threads", "time_limit"),
     )
 
@@ -266,7 +261,7 @@ class _SignatureState:
         self.queues: dict[Key, BatchQueue | AutomaticQueue] = {}
         """By outputs and shapes, those in use."""
         self._costs: dict[int, CostEstimate] = {}
-        self._batch_sizes: dict[Key, BatchSize] = {}
+        self._batch_limits: dict[Key, BatchLimits] = {}
         self._refusals: dict[tuple[str, ...], Refusal] = {}
         self._label = f"signature {signature.name} of {handle.id}"
 
@@ -283,13 +278,13 @@ class _SignatureState:
     def observe(self, inputs: Inputs, seconds: float) -> None:
         self.cost(inputs).add(seconds)
 
-    def batch_size(self, outputs: tuple[str, ...], inputs: Inputs) -> BatchSize:
+    def batch_limits(self, outputs: tuple[str, ...], inputs: Inputs) -> BatchLimits:
         """For these outputs, and inputs with rows of this size (in powers of two)."""
         key = (outputs, sum([array.size // len(array) for array in inputs.values()]).bit_length())
-        size = self._batch_sizes.get(key)
-        if size is None:
-            size = self._batch_sizes[key] = BatchSize()
-        return size
+        limits = self._batch_limits.get(key)
+        if limits is None:
+            limits = self._batch_limits[key] = BatchLimits()
+        return limits
 
     def refusal(self, outputs: tuple[str, ...]) -> Refusal:
         refusal = self._refusals.get(outputs)

@@ -1,9 +1,11 @@
 """Batching without waiting, which nobody asked for: it must not change an answer, nor hold up a lone request."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from batching_fakes import Crowd, FakeVersion, ask, doubled, entered, floats, si
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pyserving.batching import automatic_queue
 from pyserving.batching import executor as executor_module
+from pyserving.batching.automatic_queue import BatchLimits
 from pyserving.batching.executor import EngineExecutor
 from pyserving.batching.parameters import Batching, BatchingPolicies
 from pyserving.batching.rows import fit
@@ -19,7 +23,7 @@ from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.platforms.dtypes import DType
 from pyserving.platforms.model import Array, Signature, TensorSpec
 
-CALLS = 2
+CALLS = 1
 """While so many calls run, what arrives waits."""
 
 AUTOMATIC = BatchingPolicies(Batching.AUTOMATIC)
@@ -28,6 +32,20 @@ AUTOMATIC = BatchingPolicies(Batching.AUTOMATIC)
 @pytest.fixture(autouse=True)
 def nothing_inline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor_module, "INLINE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is known that large batches pay, and to run two of them at a time does not."""
+
+    def limits() -> BatchLimits:
+        made = BatchLimits()
+        for number in (1, 2, 4, 8, 16, 32, 64) * 3:
+            made.rows.add(number, 1 / number)
+            made.running.add(number, float(number))
+        return made
+
+    monkeypatch.setattr(executor_module, "BatchLimits", limits)
 
 
 def values(outcome: list[Array] | BaseException) -> object:
@@ -43,6 +61,7 @@ async def crowded(executor: EngineExecutor, version: FakeVersion, serve: Signatu
         return [values(outcome) for outcome in await crowd.answers()]
 
 
+@pytest.mark.usefixtures("learned")
 def test_what_waits_is_joined() -> None:
     serve = signature()
     version = FakeVersion({serve: doubled})
@@ -55,6 +74,7 @@ def test_what_waits_is_joined() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("learned")
 def test_it_is_told_how_long_each_request_waited() -> None:
     serve = signature()
     version = FakeVersion({serve: doubled})
@@ -72,6 +92,7 @@ def test_it_is_told_how_long_each_request_waited() -> None:
     assert seen[-1][1][0] >= seen[-1][1][1], "the first to come waits longest"
 
 
+@pytest.mark.usefixtures("learned")
 def test_outputs_that_cannot_be_split_after_all_are_found_out() -> None:
     def total(inputs: Mapping[str, Array]) -> dict[str, Array]:
         return {"y": inputs["x"].sum()}
@@ -89,6 +110,7 @@ def test_outputs_that_cannot_be_split_after_all_are_found_out() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("learned")
 def test_inputs_of_another_shape_than_the_signature_has_are_not_joined() -> None:
     serve = signature()
     version = FakeVersion({serve: doubled})
@@ -175,6 +197,7 @@ def test_a_request_waits_only_while_others_of_its_kind_run() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("learned")
 def test_the_one_that_fails_fails_alone() -> None:
     def odd(inputs: Mapping[str, Array]) -> dict[str, Array]:
         if (inputs["x"] == 13).any():
@@ -197,6 +220,7 @@ def test_the_one_that_fails_fails_alone() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("learned")
 def test_strings_are_joined() -> None:
     def shout(inputs: Mapping[str, Array]) -> dict[str, Array]:
         return {"y": np.array([text.upper() for text in inputs["x"]], object)}
@@ -209,17 +233,16 @@ def test_strings_are_joined() -> None:
 
     async def main() -> None:
         executor = EngineExecutor(4, AUTOMATIC)
-        await asyncio.gather(*(ask(executor, version, serve, {"x": texts(b"x")}) for _ in range(2)))
-        for _ in range(4):
-            async with Crowd(executor, version, serve, busy=CALLS, x=texts(b"")) as crowd:
-                await crowd.add({"x": texts(b"a", b"b")})
-                await crowd.add({"x": texts(b"c")})
-                assert [values(outcome) for outcome in await crowd.answers()] == [[b"A", b"B"], [b"C"]]
+        async with Crowd(executor, version, serve, busy=CALLS, x=texts(b"")) as crowd:
+            await crowd.add({"x": texts(b"a", b"b")})
+            await crowd.add({"x": texts(b"c")})
+            assert [values(outcome) for outcome in await crowd.answers()] == [[b"A", b"B"], [b"C"]]
         assert version.model.sizes() == [3]
 
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("learned")
 def test_a_batch_has_no_more_rows_than_pay_but_a_request_is_never_split() -> None:
     serve = signature()
     version = FakeVersion({serve: doubled})
@@ -237,6 +260,7 @@ def test_a_batch_has_no_more_rows_than_pay_but_a_request_is_never_split() -> Non
     asyncio.run(main())
 
 
+@pytest.mark.usefixtures("learned")
 def test_who_waits_is_answered_at_the_deadline_and_who_leaves_is_left_out() -> None:
     serve = signature()
     version = FakeVersion({serve: doubled})
@@ -288,3 +312,26 @@ def test_under_concurrency_each_answer_is_the_lone_answer(sizes: list[int], row_
     asyncio.run(main())
     version.close()
     assert version.drained.wait(5)
+
+
+def test_a_crowd_is_found_to_be_cheaper_in_large_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By runs that take as long for many rows as for one, on a clock of their own."""
+    seconds = itertools.count(step=2e-3)
+    now = [0.0]
+    monkeypatch.setattr(automatic_queue, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def slow(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        now[0] = next(seconds)
+        return doubled(inputs)
+
+    serve = signature()
+    version = FakeVersion({serve: slow})
+
+    async def main() -> None:
+        executor = EngineExecutor(4, AUTOMATIC)
+        for _ in range(40):
+            version.model.runs.clear()
+            await asyncio.gather(*(ask(executor, version, serve, {"x": floats(1)}) for _ in range(16)))
+
+    asyncio.run(main())
+    assert max(version.model.sizes()) >= 8
