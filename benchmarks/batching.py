@@ -2,15 +2,14 @@
 
     python -m benchmarks.batching [--seconds 3] [--rounds 5] [--model mnist] ...
 
-First a sweep: each fixed setting is measured once, under load from many connections. Then the best few of each model
-are measured again, interleaved with automatic batching and with none, under the same load and with a lone connection.
-Writes benchmarks/results/batching.{md,json}.
+First a sweep: each fixed setting is measured once, under load from many connections. Then those that answered most and
+the one that used the least CPU time are measured again, interleaved with automatic batching and with none, under the
+same load and with a lone connection. Writes benchmarks/results/batching.{md,json}.
 """
 
 import argparse
 import itertools
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,26 +19,26 @@ from functools import partial
 from pathlib import Path
 
 import grpc
-import numpy as np
 from rich.progress import track
 
 from benchmarks import closed_loop, usage
+from benchmarks.exported import base_path
 from benchmarks.rounds import interleaved, ratio, spread
 from benchmarks.running import ROOT, free_port, running
-from pyserving.protos import messages
+from benchmarks.workloads import WORKLOADS
 
 RESULTS = ROOT / "benchmarks" / "results"
-MODELS = RESULTS / "models"
 METHOD = "tensorflow.serving.PredictionService/Predict"
-SHAPES = {"half_plus_two": (3,), "mnist": (1, 28, 28, 1), "mobilenet_v2": (1, 224, 224, 3)}
-"""Of the input of one request."""
+MODELS = ("half_plus_two", "mnist", "mobilenet_v2")
+CONNECTIONS, LONE = 32, 1
+WARM_SECONDS = 6
+"""What calls cost is learned under load, before anything is measured."""
 
-SIZES, TIMEOUTS, THREADS = (4, 8, 16, 32, 64), (0, 1000, 5000), (1, 2, 4)
-FINALISTS = 3
-LONE = 1
+SIZES, TIMEOUTS, THREADS = (8, 16, 32, 64), (0, 1000, 5000), (1, 2, 4)
+MOST, LEAST_CPU = 2, 1
+"""So many of the sweep are measured again."""
 
 NONE, AUTOMATIC = "none", "automatic"
-Flags = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +70,15 @@ class Sample:
 class Server:
     """One server with all models."""
 
-    def __init__(self, pid: int, port: int) -> None:
-        self._pid, self._port = pid, port
+    def __init__(self, pid: int, port: int, warm_seconds: float) -> None:
+        self._pid, self._port, self._warm_seconds = pid, port, warm_seconds
         self._answer_bytes: dict[str, int] = {}
 
     def measure(self, model: str, connections: int, seconds: float) -> Sample:
         """Raises RuntimeError where a request fails."""
         if model not in self._answer_bytes:
             self._answer_bytes[model] = self._ask(model)
-            self._load(model, connections, 2)  # what a call costs is learned from the first ones
+            self._load(model, CONNECTIONS, self._warm_seconds)
         before = usage.of(self._pid).cpu_seconds
         load = self._load(model, connections, seconds)
         used = usage.of(self._pid).cpu_seconds - before
@@ -88,7 +87,7 @@ class Server:
     def _load(self, model: str, connections: int, seconds: float) -> closed_loop.Load:
         load = closed_loop.grpc(
             f"http://127.0.0.1:{self._port}/{METHOD}",
-            request(model),
+            _message(model),
             answer_bytes=self._answer_bytes[model],
             connections=connections,
             seconds=seconds,
@@ -100,35 +99,23 @@ class Server:
     def _ask(self, model: str) -> int:
         """The length of a right answer."""
         with grpc.insecure_channel(f"127.0.0.1:{self._port}") as channel:
-            answer: bytes = channel.unary_unary(f"/{METHOD}")(request(model), timeout=60)
+            answer: bytes = channel.unary_unary(f"/{METHOD}")(_message(model), timeout=60)
         return len(answer)
 
 
-def request(model: str) -> bytes:
-    """A PredictRequest with random values: few as ``float_val``, many as ``tensor_content``."""
-    saved = messages.SavedModel.FromString((MODELS / model / "1" / "saved_model.pb").read_bytes())
-    (name,) = saved.meta_graphs[0].signature_def["serving_default"].inputs
-    values = np.random.default_rng(1).random(SHAPES[model], np.float32)
-    message = messages.PredictRequest(model_spec=messages.ModelSpec(name=model))
-    tensor = message.inputs[name]
-    tensor.dtype = 1
-    for size in values.shape:
-        tensor.tensor_shape.dim.add(size=size)
-    if values.size < 16:
-        tensor.float_val.extend(values.ravel().tolist())
-    else:
-        tensor.tensor_content = values.tobytes()
-    return message.SerializeToString()
+def _message(model: str) -> bytes:
+    """A PredictRequest."""
+    return WORKLOADS[f"{model}.grpc"].message
 
 
 @contextmanager
-def server(way: "Fixed | str", scratch: Path, models: Sequence[str]) -> Iterator[Server]:
+def server(way: Fixed | str, models: Sequence[str], scratch: Path, warm_seconds: float) -> Iterator[Server]:
     """A server that batches in this way."""
     grpc_port = free_port()
     config = scratch / "models.config"
     config.write_text(
         "model_config_list {"
-        + "".join(f'config {{ name: "{m}" base_path: "{MODELS / m}" model_platform: "tensorflow" }}' for m in models)
+        + "".join(f'config {{ name: "{m}" base_path: "{base_path(m)}" model_platform: "tensorflow" }}' for m in models)
         + "}"
     )
     flags = [f"--automatic_batching={str(way == AUTOMATIC).lower()}"]
@@ -140,31 +127,29 @@ def server(way: "Fixed | str", scratch: Path, models: Sequence[str]) -> Iterator
     with running(
         [*command, f"--model_config_file={config}", *flags], grpc_port, log=scratch / f"{grpc_port}.log"
     ) as pid:
-        yield Server(pid, grpc_port)
+        yield Server(pid, grpc_port, warm_seconds)
 
 
-def sweep(models: Sequence[str], connections: int, seconds: float, scratch: Path) -> dict[str, dict[Fixed, float]]:
-    """Requests per second of every fixed setting, by model."""
-    found: dict[str, dict[Fixed, float]] = {model: {} for model in models}
+def sweep(models: Sequence[str], seconds: float, scratch: Path) -> dict[str, dict[Fixed, Sample]]:
+    """Every fixed setting, by model."""
+    found: dict[str, dict[Fixed, Sample]] = {model: {} for model in models}
     settings = [Fixed(*each) for each in itertools.product(SIZES, TIMEOUTS, THREADS)]
     for setting in track(settings, "sweeping"):
-        with server(setting, scratch, models) as running_server:
+        with server(setting, models, scratch, 1) as started:
             for model in models:
-                found[model][setting] = running_server.measure(model, connections, seconds).requests_per_second
+                found[model][setting] = started.measure(model, CONNECTIONS, seconds)
     return found
 
 
-def final(
-    model: str, settings: Sequence[Fixed], connections: int, seconds: float, rounds: int, scratch: Path
-) -> dict[str, list[Sample]]:
+def final(model: str, settings: Sequence[Fixed], seconds: float, rounds: int, scratch: Path) -> dict[str, list[Sample]]:
     """Samples by way and number of connections: ``automatic, 32``."""
     samples: dict[str, list[Sample]] = {}
     with ExitStack() as stack:
         runs = {}
         for way in (NONE, AUTOMATIC, *settings):
-            started = stack.enter_context(server(way, scratch, [model]))
+            started = stack.enter_context(server(way, [model], scratch, WARM_SECONDS))
             name = way.name if isinstance(way, Fixed) else way
-            runs[f"{name}, {connections}"] = partial(started.measure, model, connections, seconds)
+            runs[f"{name}, {CONNECTIONS}"] = partial(started.measure, model, CONNECTIONS, seconds)
             if not isinstance(way, Fixed):
                 runs[f"{name}, {LONE}"] = partial(started.measure, model, LONE, seconds)
         for name, sample in track(interleaved(runs, rounds), f"measuring {model}", total=rounds * len(runs)):
@@ -172,7 +157,7 @@ def final(
     return samples
 
 
-def report(model: str, samples: dict[str, list[Sample]], settings: Sequence[Fixed], connections: int) -> list[str]:
+def report(model: str, samples: dict[str, list[Sample]], settings: Sequence[Fixed]) -> list[str]:
     def throughput(name: str) -> list[float]:
         return [sample.requests_per_second for sample in samples[name]]
 
@@ -191,15 +176,17 @@ def report(model: str, samples: dict[str, list[Sample]], settings: Sequence[Fixe
             f"| {name} | {rates.median:,.0f} | {rates.lowest:,.0f} to {rates.highest:,.0f} | {cpu:.2f} | {p50:.2f} | "
             f"{p99:.2f} |"
         )
-    automatic, none = f"{AUTOMATIC}, {connections}", f"{NONE}, {connections}"
+    automatic, none = f"{AUTOMATIC}, {CONNECTIONS}", f"{NONE}, {CONNECTIONS}"
     best = max(
-        (f"{setting.name}, {connections}" for setting in settings), key=lambda name: spread(throughput(name)).median
+        (f"{setting.name}, {CONNECTIONS}" for setting in settings), key=lambda name: spread(throughput(name)).median
     )
+    used = [[sample.cpu_ms for sample in samples[name]] for name in (automatic, best)]
     lone = [[sample.p50_ms for sample in samples[f"{way}, {LONE}"]] for way in (AUTOMATIC, NONE)]
     return [
         *lines,
         "",
         f"- automatic to the best fixed setting ({best}): {ratio(throughput(automatic), throughput(best)):.2f}",
+        f"- the same, CPU time per request: {ratio(*used):.2f}",
         f"- automatic to none: {ratio(throughput(automatic), throughput(none)):.2f}",
         f"- p50 of a lone connection, automatic to none: {ratio(*lone):.2f}",
         "",
@@ -208,32 +195,31 @@ def report(model: str, samples: dict[str, list[Sample]], settings: Sequence[Fixe
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures automatic batching beside fixed settings.")
-    parser.add_argument("--model", action="append", choices=SHAPES, help="by default all")
-    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--model", action="append", choices=MODELS, help="by default all")
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     if missing := closed_loop.missing_tools():
         raise SystemExit(f"this needs {' and '.join(missing)} (Debian packages wrk and nghttp2-client)")
-    models = arguments.model or list(SHAPES)
-    if absent := [model for model in models if not (MODELS / model / "1").exists()]:
-        subprocess.run([sys.executable, "-m", "benchmarks.models", MODELS, *absent], check=True, cwd=ROOT)
-    lines, figures = [], {}
+    models = arguments.model or MODELS
+    lines: list[str] = []
+    figures = {}
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        swept = sweep(models, arguments.connections, arguments.seconds, scratch)
+        swept = sweep(models, arguments.seconds, scratch)
         for model in models:
-            settings = sorted(swept[model], key=lambda setting: -swept[model][setting])
-            best = settings[:FINALISTS]
-            samples = final(model, best, arguments.connections, arguments.seconds, arguments.rounds, scratch)
-            lines += report(model, samples, best, arguments.connections)
+            by_rate = sorted(swept[model], key=lambda each: -swept[model][each].requests_per_second)
+            by_cpu = sorted(by_rate[MOST:], key=lambda each: swept[model][each].cpu_ms)
+            best = [*by_rate[:MOST], *by_cpu[:LEAST_CPU]]
+            samples = final(model, best, arguments.seconds, arguments.rounds, scratch)
+            lines += report(model, samples, best)
             figures[model] = {
-                "sweep": {setting.name: swept[model][setting] for setting in settings},
+                "sweep": {setting.name: asdict(swept[model][setting]) for setting in by_rate},
                 "samples": {name: [asdict(sample) for sample in each] for name, each in samples.items()},
             }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "batching.md").write_text("\n".join(lines))
-    (RESULTS / "batching.json").write_text(json.dumps(figures, indent=1) + "\n")
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            (RESULTS / "batching.md").write_text("\n".join(lines))
+            (RESULTS / "batching.json").write_text(json.dumps(figures, indent=1) + "\n")
     print("\n".join(lines))
 
 
