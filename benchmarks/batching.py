@@ -146,7 +146,8 @@ def final(model: str, settings: Sequence[Fixed], seconds: float, rounds: int, sc
     samples: dict[str, list[Sample]] = {}
     with ExitStack() as stack:
         runs = {}
-        for way in (NONE, AUTOMATIC, *settings):
+        ways: list[Fixed | str] = [NONE, AUTOMATIC, *settings]
+        for way in ways:
             started = stack.enter_context(server(way, [model], scratch, WARM_SECONDS))
             name = way.name if isinstance(way, Fixed) else way
             runs[f"{name}, {CONNECTIONS}"] = partial(started.measure, model, CONNECTIONS, seconds)
