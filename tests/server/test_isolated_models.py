@@ -26,8 +26,8 @@ FRAGILE = """
 
     class Fragile(Model):
         isolation = "process"
-        time_limit = 0.5
-        memory_limit = 400 * 1024**2
+        time_limit = 1.5
+        memory_limit = 500 * 1024**2
         concurrency = 2
 
         def load(self, folder):
@@ -46,7 +46,7 @@ FRAGILE = """
 
         @signature
         def leak(self, x: Tensor[np.float32, None]) -> Tensor[np.float32, None]:
-            self.kept.append(np.zeros((100, 1024, 1024), np.uint8))
+            self.kept.append(np.zeros((128, 1024, 1024), np.uint8))
             return x
     """
 
@@ -122,7 +122,7 @@ def test_a_crash_and_a_hang_cost_the_process_its_life(tmp_path: Path, start: Sta
     second = pid(server)
     code, message = failure(server, "fragile", "hang")
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert "time limit of 0.5 s" in message
+    assert "time limit of 1.5 s" in message
     wait_until(lambda: answers_again(server, second))
     third = pid(server)
     server.stop()
