@@ -14,7 +14,7 @@ from benchmarks.workloads import Transport, Workload
 
 SCRIPTS = Path(__file__).resolve().parent
 WORKERS = os.cpu_count() or 1
-"""Processes with the models that each contender gets, but PyServing and TensorFlow Serving, which are one."""
+"""Processes with the models that each contender gets, but TensorFlow Serving, and PyServing where nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,12 @@ CONTENDERS: dict[str, Contender] = {
             "pyserving", "PyServing",
             lambda start: [sys.executable, "-m", "pyserving.cli.model_server", *_model_server(start)],
             "`tensorflow_model_server` as it is by default", transports=("rest", "grpc"),
+        ),
+        Contender(
+            "pyserving-workers", f"PyServing, {WORKERS} workers",
+            lambda start: [sys.executable, "-m", "pyserving.cli.model_server", f"--workers={WORKERS}",
+                           *_model_server(start)],
+            f"the same with `--workers={WORKERS}`", transports=("rest", "grpc"),
         ),
         Contender(
             "grpcio", "grpcio",

@@ -64,8 +64,9 @@ class Channel:
         self._writer.close()
 
     def _write(self, frame: tuple[int, bool, object]) -> None:
-        data = pickle.dumps(frame)
-        self._writer.write(_LENGTH.pack(len(data)) + data)
+        if not self._writer.is_closing():
+            data = pickle.dumps(frame)
+            self._writer.write(_LENGTH.pack(len(data)) + data)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:

@@ -10,12 +10,19 @@ import logging
 import mmap
 import socket
 import ssl
+import time
+from collections import deque
 from collections.abc import Callable
 
 PATIENCE = 0.001
 """Seconds that a process leaves a connection to others, before it takes it nevertheless."""
 TROUBLE_SECONDS = 1.0
 """How long nothing is accepted after that failed, as where a process has no file descriptor left."""
+
+_SHORT_SECONDS = 0.1
+_CHURN, _CHURN_SECONDS = 32, 0.2
+"""Where so many connections that were shorter than ``_SHORT_SECONDS`` ended within this time, clients connect for each
+request: then nothing is left to others, for no inequality lasts."""
 
 _ABSENT = -1
 
@@ -61,20 +68,42 @@ class Share:
     def __init__(self, counts: memoryview, process: int) -> None:
         self._counts = counts
         self._process = process
+        self._since: dict[object, float] = {}
+        """When each connection began."""
+        self._short_ends: deque[float] = deque(maxlen=_CHURN)
+        self._leaving = False
 
-    def set(self, count: int) -> None:
-        """Tells the others."""
-        self._counts[self._process] = count
+    def join(self) -> None:
+        """Tells the others that this process accepts."""
+        self._tell()
 
     def leave(self) -> None:
         """Tells the others that this process accepts no more."""
-        self._counts[self._process] = _ABSENT
+        self._leaving = True
+        self._tell()
+
+    def opened(self, connection: object) -> None:
+        self._since[connection] = time.monotonic()
+        self._tell()
+
+    def closed(self, connection: object) -> None:
+        now = time.monotonic()
+        if now - self._since.pop(connection, 0.0) < _SHORT_SECONDS:
+            self._short_ends.append(now)
+        self._tell()
 
     @property
     def is_ahead(self) -> bool:
-        """Whether another process, one that accepts, has fewer."""
+        """Whether another process, one that accepts, has fewer, and that would stay so."""
         mine = self._counts[self._process]
-        return any(_ABSENT < count < mine for count in self._counts)
+        return any(_ABSENT < count < mine for count in self._counts) and not self._is_churning()
+
+    def _is_churning(self) -> bool:
+        ends = self._short_ends
+        return len(ends) == _CHURN and time.monotonic() - ends[0] < _CHURN_SECONDS
+
+    def _tell(self) -> None:
+        self._counts[self._process] = _ABSENT if self._leaving else len(self._since)
 
 
 class BalancedAcceptor:

@@ -33,11 +33,11 @@ class Connection(asyncio.Protocol):
 class Connections:
     """The live connections of one listener."""
 
-    __slots__ = ("_draining", "_empty", "_live", "_on_change")
+    __slots__ = ("_draining", "_empty", "_live", "_share")
 
-    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
-        """``on_change`` is called after each change of their number."""
-        self._on_change = on_change
+    def __init__(self, share: Share | None = None) -> None:
+        """``share`` is told of them."""
+        self._share = share
         self._live: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -53,14 +53,16 @@ class Connections:
         """Called by ``connection_made``. A connection that was accepted just before a drain is drained, too."""
         self._live.add(connection)
         self._empty.clear()
-        self._on_change()
+        if self._share is not None:
+            self._share.opened(connection)
         if self._draining:
             connection.drain()
 
     def remove(self, connection: Connection) -> None:
         """Called by ``connection_lost``."""
         self._live.discard(connection)
-        self._on_change()
+        if self._share is not None:
+            self._share.closed(connection)
         if not self._live:
             self._empty.set()
 
@@ -95,7 +97,7 @@ class Listener:
         remove_files: bool = True,
         share: Share | None = None,
     ) -> None:
-        self.connections = Connections(self._tell_count)
+        self.connections = Connections(share)
         self.addresses = tuple(address_of(listening) for listening in sockets)
         """Where clients find it: ``127.0.0.1:8501``, ``[::1]:8501``, ``unix:/run/serving.sock``."""
         self._sockets = tuple(sockets)
@@ -108,7 +110,8 @@ class Listener:
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._tell_count()
+        if self._share is not None:
+            self._share.join()
         for listening in self._sockets:
             if self._share is not None:
                 self._servers.append(BalancedAcceptor(listening, self._make, self._tls, self._share))
@@ -134,7 +137,6 @@ class Listener:
         self._servers.clear()
         if self._share is not None:
             self._share.leave()
-            self._share = None
         for path in self._files:
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -156,10 +158,6 @@ class Listener:
             await self.connections.wait_until_none()
             return left
         return 0
-
-    def _tell_count(self) -> None:
-        if self._share is not None:
-            self._share.set(len(self.connections))
 
     def _make(self) -> Connection:
         return self._new_connection(self.connections)

@@ -102,3 +102,12 @@ def test_a_version_that_comes_back_has_all_its_retries_again() -> None:
     house.clock.advance(1)
     house.settle()
     assert house.manager.serving.available("m") == [1]
+
+
+def test_what_is_not_fit_to_be_loaded_is_not_tried_again() -> None:
+    house = House(max_num_load_retries=3)
+    loader = BrokenLoader(ServingError(Code.FAILED_PRECONDITION, "it has state"))
+    house.aspire("m", v1=loader)
+    house.settle()
+    assert (loader.loads, house.told("m", 1)[-1]) == (1, "END")
+    assert house.error("m", 1) == "FAILED_PRECONDITION: it has state"
