@@ -44,7 +44,7 @@ class Folder:
     platform: str
 
 
-class _Worker:
+class WorkerProcess:
     """One process, from its start to its end."""
 
     def __init__(self, number: int, child: Child, channel: Channel) -> None:
@@ -76,7 +76,7 @@ class _Worker:
         await self.channel.call(Unload(servable))
 
     async def tell(self, message: object) -> None:
-        """Returns when it has heard, or has ended."""
+        """Returns when it has heard, or has ended. One that cannot do what it is told is no use: it is ended."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self.channel.call(message)
@@ -84,6 +84,9 @@ class _Worker:
             pass
         except TimeoutError:
             logger.error("Worker %d (process %d) does not answer: ending it", self.number, self.pid)
+            self.kill()
+        except ServingError as error:
+            logger.error("Worker %d (process %d) is ended: %s", self.number, self.pid, error)
             self.kill()
 
     def kill(self) -> None:
@@ -105,9 +108,9 @@ class Crew:
         self._balance = balance
         self._directory = directory
         self._handler = handler
-        self._connected: list[_Worker] = []
+        self._connected: list[WorkerProcess] = []
         """Those that run."""
-        self._ready: list[_Worker] = []
+        self._ready: list[WorkerProcess] = []
         """Those of them that take part."""
         self._ready_changed = asyncio.Condition()
         self._served: dict[ServableId, Folder] = {}
@@ -241,7 +244,7 @@ class Crew:
         """One worker, from its start to its end."""
         child = await self._nursery.fork(number)
         channel = await Channel.open(child.end, self._handler)
-        worker = _Worker(number, child, channel)
+        worker = WorkerProcess(number, child, channel)
         self._connected.append(worker)
         if self._stopping.is_set():
             channel.send(Stop())
@@ -264,7 +267,7 @@ class Crew:
             await asyncio.wait([child.ended], timeout=1)
             logger.error("Worker %d (process %d) ended%s", number, child.pid, _reason(child.ended))
 
-    async def _join(self, worker: _Worker) -> None:
+    async def _join(self, worker: WorkerProcess) -> None:
         """Gives a new worker all that the others have, and lets it take part."""
         worker.channel.send(self._configuration())
         worker.channel.send(Tell(list(self._states.values())))
@@ -288,7 +291,7 @@ class Crew:
         if not self._ready:
             raise ServingError(Code.UNAVAILABLE, "No worker process is running")
 
-    async def _tell(self, workers: Iterable[_Worker], message: object) -> None:
+    async def _tell(self, workers: Iterable[WorkerProcess], message: object) -> None:
         await asyncio.gather(*(worker.tell(message) for worker in workers))
 
     def _configuration(self) -> Configure:
@@ -299,7 +302,7 @@ class Crew:
             worker.channel.send(self._configuration())
 
 
-async def _collect(worker: _Worker) -> None:
+async def _collect(worker: WorkerProcess) -> None:
     with suppress(TimeoutError, ChannelClosedError):
         async with asyncio.timeout(COLLECT_SECONDS):
             worker.metrics = await worker.channel.call(CollectOwn())

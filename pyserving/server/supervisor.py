@@ -154,7 +154,7 @@ class Supervisor:
 
     def _loader(self, servable: ServableId, path: str, platform: str) -> Loader:
         estimate = self._platforms.loader(servable, path, platform).estimate_resources
-        return _CrewLoader(servable, Folder(path, platform), estimate, self._settings.workers, self._crew, self._loop)
+        return CrewLoader(servable, Folder(path, platform), estimate, self._settings.workers, self._crew, self._loop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class RemoteModel:
     signatures: Mapping[str, Signature]
 
 
-class _CrewLoader:
+class CrewLoader:
     """A ``Loader`` that loads a version in all workers. Its methods are not called on the event loop."""
 
     def __init__(
