@@ -12,6 +12,8 @@ Writes results.md, results.json, throughput.svg and latency.svg to benchmarks/re
 import argparse
 import itertools
 import json
+import signal
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -97,6 +99,7 @@ def write(results: suite.Results, before: dict[str, object], after: dict[str, ob
 
 def main() -> None:
     plan, folder = plan_of()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the servers are stopped as well
     if missing := closed_loop.missing_tools():
         raise SystemExit(f"make bench needs {' and '.join(missing)} (Debian packages wrk and nghttp2-client)")
     console = Console()
