@@ -9,6 +9,7 @@ import subprocess
 import pytest
 from http1_running import Client, echo
 
+from pyserving.transport.balance import Balance
 from pyserving.transport.http1 import Http1Server
 from pyserving.transport.limits import HttpLimits
 from pyserving.transport.listener import Listener, open_tcp, port_of
@@ -28,7 +29,8 @@ def certificate(tmp_path_factory) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("loop_factory", [new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
-def test_serves_inside_tls(certificate, loop_factory):
+@pytest.mark.parametrize("shared", [False, True])
+def test_serves_inside_tls(certificate, loop_factory, shared):
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     served.load_cert_chain(*certificate)
     trusting = ssl.create_default_context(cafile=certificate[0])
@@ -47,7 +49,8 @@ def test_serves_inside_tls(certificate, loop_factory):
     async def main() -> None:
         sockets = open_tcp("127.0.0.1", 0)
         limits = HttpLimits(max_body=500_000, linger=0.1)
-        listener = Listener(sockets, Http1Server(echo, limits).new_connection, tls=served)
+        share = Balance(1, 1).seat(0).share(0) if shared else None
+        listener = Listener(sockets, Http1Server(echo, limits).new_connection, tls=served, share=share)
         await listener.start()
         await asyncio.to_thread(talk, port_of(sockets[0]))
         assert await listener.stop(10) == 0
