@@ -187,9 +187,16 @@ MIXED: Bodies = {
         TEXT,
         lambda x: examples(x, f=tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True))["f"],
     ),
+    "compiled": (VECTOR, lambda x: compiled(x)),
     "fixed_batch": ([("x", [3, 4], F)], lambda x: x),
     "scalar_input": ([("x", [None, 4], F), ("y", [], F)], lambda x, y: x * y),
 }
+
+
+@tf.function(jit_compile=True)
+def compiled(x: Any) -> Any:
+    """Rows are independent, but each new number of rows would be waited for until it is compiled."""
+    return x + 1.0
 
 
 def asserted(x: Any) -> Any:

@@ -17,7 +17,7 @@ MAX_RUNNING = os.cpu_count() or 1
 
 
 class BatchLimits:
-    """What was learned of one kind of request: how many rows to join, and how many full batches to run at a time."""
+    """What was learned of one kind of request: how many rows to join, and how many batches to run at a time."""
 
     def __init__(self) -> None:
         self.rows = Ladder(MAX_ROWS)
@@ -32,7 +32,6 @@ class AutomaticQueue:
         self._limits = limits
         self._start = start
         self._waiting: deque[Part] = deque()
-        self._rows = 0
         self._running = 0
         self._shared_seconds = 0.0
         """A clock that goes slower the more batches run: what passes while one runs is that one's share of the time."""
@@ -45,7 +44,6 @@ class AutomaticQueue:
 
     def add(self, request: Request, handle: ServableHandle) -> None:
         self._waiting.extend(request.split([request.rows], handle))
-        self._rows += request.rows
         self._start_batches()
 
     def discard(self, request: Request) -> None:
@@ -53,24 +51,17 @@ class AutomaticQueue:
         for part in self._waiting:
             if part.request is request:
                 self._waiting.remove(part)
-                self._rows -= part.rows
                 part.handle.release()
                 break
 
     def _start_batches(self) -> None:
-        while self._waiting:
-            # While one runs, a batch that could still grow waits.
-            if self._running and (
-                self._rows < self._limits.rows.choice or self._running >= self._limits.running.next()
-            ):
-                break
-            limit = self._limits.rows.next()
+        while self._waiting and self._running < self._limits.running.number:
+            limit = self._limits.rows.number
             parts = [self._waiting.popleft()]
             rows = parts[0].rows
             while self._waiting and rows + self._waiting[0].rows <= limit:
                 parts.append(self._waiting.popleft())
                 rows += parts[-1].rows
-            self._rows -= rows
             now = self._advance_clock()
             self._running += 1
             self._start(parts, partial(self._release, rows, now, self._shared_seconds))
@@ -81,8 +72,7 @@ class AutomaticQueue:
         self._running -= 1
         share = self._shared_seconds - began_shared
         self._limits.rows.add(rows, share / rows)
-        if 2 * rows > self._limits.rows.choice and share:
-            self._limits.running.add(round(seconds / share), share / rows)
+        self._limits.running.add(round(seconds / share) if share else 1, share / rows)
         self._start_batches()
 
     def _advance_clock(self) -> float:

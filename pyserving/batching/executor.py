@@ -146,22 +146,21 @@ class EngineExecutor:
         loop = asyncio.get_running_loop()
         work = _Work(state, signature, tuple(outputs))
         rows = count_rows(inputs) if state.joins and not work.refusal.refused else None
-        if rows is not None and state.parameters is None and not fit(inputs, signature):
-            rows = None  # what is known of rows that have the shape of the signature may not hold for others
         limit = None if state.time_limit is None else time.monotonic() + state.time_limit
         late = deadline_exceeded
         if limit is not None and (deadline is None or limit < deadline):
             deadline, late = limit, state.limit_exceeded
         request = Request(loop.create_future(), inputs, rows or 1, deadline)
         queue = None
-        if rows is None:
-            parts = request.split([request.rows], handle)
-            self._submit(state.threads or self._threads, work.batch(parts, None, state.observe), lambda: None)
-        else:
+        if rows is not None:
             key = (id(handle.servable), work.outputs, *join_key(inputs, pad=state.pads))
             queue = state.queues.get(key)
-            if queue is None:
+            # What is known of rows that have the shapes of the signature may not hold for others.
+            if queue is None and (state.parameters is not None or fit(inputs, signature)):
                 queue = state.queues[key] = self._new_queue(work, inputs, key)
+        if queue is None:
+            parts = request.split([request.rows], handle)
+            self._submit(state.threads or self._threads, work.batch(parts, None, state.observe), lambda: None)
         timer = None
         if deadline is not None:
             timer = loop.call_later(deadline - time.monotonic(), lambda: request.settle(late()))

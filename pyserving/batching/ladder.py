@@ -2,9 +2,9 @@
 
 from collections import deque
 
-_WORTHWHILE = 0.97
-"""Each larger number has to lower the cost at least to this: larger batches make the first wait for the last."""
-_SAMPLES = 16
+_WORTHWHILE = 0.95
+"""A larger number has to lower the cost at least to this: larger batches make the first wait for the last."""
+_SAMPLES = 8
 """So many of the last are looked at,"""
 _SETTLED = 3
 """and at least so many are needed."""
@@ -30,33 +30,37 @@ class Ladder:
         """Batches until the next trial begins; below zero while there is one."""
 
     @property
-    def choice(self) -> int:
-        """The largest number that pays, or that is to be tried as nothing is known of it."""
-        unknown = self._rungs[self._choice].settled and not self._rungs[self._beside(1)].settled
-        return 1 << (self._beside(1) if unknown else self._choice)
+    def number(self) -> int:
+        """The one that costs least; or another, that is to be tried."""
+        step = self._step if self._left < 0 else 1 if self._above_is_unknown else 0
+        return 1 << self._beside(step)
 
-    def next(self) -> int:
-        """The number for the next batch."""
+    def add(self, number: int, cost: float) -> None:
+        """A batch with ``number`` is done, and a row has cost so much."""
+        self._rungs[min(number.bit_length(), len(self._rungs)) - 1].add(cost)
+        choice = self._best()
         self._left -= 1
-        if self._left >= 0:
-            return self.choice
-        tried = self._beside(self._step)
-        if self._left <= -_TRIES:
+        if choice != self._choice:
+            self._choice = choice
+            self._pause = max(_PAUSE, self._pause // 2)
+            self._left = self._pause
+        elif self._left < -_TRIES:
             self._step = -self._step
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             self._left = self._pause
-        return 1 << tried
 
-    def add(self, number: int, cost: float) -> None:
-        """With ``number``, a row has cost so much."""
-        self._rungs[min(number.bit_length(), len(self._rungs)) - 1].add(cost)
-        best, choice = float("inf"), 0
+    def _best(self) -> int:
+        """The choice, unless another is clearly better: two that cost about the same do not take turns."""
+        current = self._rungs[self._choice]
+        best, choice = current.cost if current.settled else float("inf"), self._choice
         for index, rung in enumerate(self._rungs):
-            if rung.settled and rung.cost < best * _WORTHWHILE:
+            if rung.settled and rung.cost < best and (index < self._choice or rung.cost < current.cost * _WORTHWHILE):
                 best, choice = rung.cost, index
-        if choice != self._choice:
-            self._choice = choice
-            self._pause = self._left = _PAUSE
+        return choice
+
+    @property
+    def _above_is_unknown(self) -> bool:
+        return self._rungs[self._choice].settled and not self._rungs[self._beside(1)].settled
 
     def _beside(self, step: int) -> int:
         return max(0, min(self._choice + step, len(self._rungs) - 1))

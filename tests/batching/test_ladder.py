@@ -14,7 +14,7 @@ def climb(ladder: Ladder, seconds: Callable[[int], float], batches: int = 2000) 
     """A crowd that fills every batch, of so many seconds for so many rows: the sizes of the batches."""
     sizes = []
     for _ in range(batches):
-        rows = ladder.next()
+        rows = ladder.number
         sizes.append(rows)
         ladder.add(rows, seconds(rows) / rows)
     return sizes
@@ -23,7 +23,7 @@ def climb(ladder: Ladder, seconds: Callable[[int], float], batches: int = 2000) 
 def learned(seconds: Callable[[int], float]) -> int:
     ladder = Ladder(MOST)
     climb(ladder, seconds)
-    return ladder.choice
+    return ladder.number
 
 
 def test_it_climbs_while_the_cost_of_a_row_falls() -> None:
@@ -49,16 +49,16 @@ def test_strays_do_no_lasting_harm() -> None:
     climb(ladder, lambda rows: 1e-3 + rows * 1e-5)
     for _ in range(3):
         ladder.add(MOST, 10.0)
-    assert ladder.choice == MOST
+    assert ladder.number == MOST
 
 
 def test_it_follows_a_lasting_change() -> None:
     ladder = Ladder(MOST)
     climb(ladder, lambda rows: rows * 1e-2)
     climb(ladder, lambda rows: 1e-2 + rows * 1e-5, 20_000)
-    assert ladder.choice >= 32
+    assert ladder.number >= 32
     climb(ladder, lambda rows: rows * 1e-2, 20_000)
-    assert ladder.choice <= 2
+    assert ladder.number <= 2
 
 
 def test_the_slow_first_run_of_a_size_does_not_rule_it_out() -> None:
@@ -90,22 +90,21 @@ def test_what_the_load_never_reaches_is_left_open() -> None:
     """A crowd of five, in batches of up to five rows."""
     ladder = Ladder(MOST)
     for _ in range(200):
-        rows = min(ladder.next(), 5)
+        rows = min(ladder.number, 5)
         ladder.add(rows, (1e-3 + rows * 1e-5) / rows)
-    assert ladder.choice == 8
+    assert ladder.number == 8
 
 
 def test_a_request_of_many_rows_counts_as_the_largest_batch() -> None:
     ladder = Ladder(MOST)
     for _ in range(3):
         ladder.add(10_000, 1.0)
-    assert ladder.choice == MOST
+    assert ladder.number == MOST
 
 
 @given(st.lists(st.tuples(st.integers(1, 1000), st.floats(0, 10)), max_size=200), st.integers(1, 64))
 def test_it_never_leaves_its_rungs(samples: list[tuple[int, float]], most: int) -> None:
     ladder = Ladder(most)
     for number, cost in samples:
-        assert 1 <= ladder.next() <= most
-        assert 1 <= ladder.choice <= most
+        assert 1 <= ladder.number <= most
         ladder.add(number, cost)

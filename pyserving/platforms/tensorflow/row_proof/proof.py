@@ -77,6 +77,11 @@ class RowProof:
             raise Unproven("the graph is too large")
         function = self._called(node)
         if function is not None:
+            if any(
+                "_XlaMustCompile" in attributes and attributes["_XlaMustCompile"].b
+                for attributes in (node.attr, function.attr)
+            ):
+                raise Unproven(f"{function.signature.name} is compiled anew for each number of rows")
             if depth >= _MAX_DEPTH:
                 raise Unproven("functions call each other too deeply")
             return _Result(_Frame.of_call(self, function, inputs, depth + 1))
