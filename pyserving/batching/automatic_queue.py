@@ -6,36 +6,26 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from pyserving.batching.ladder import Ladder
+from pyserving.batching.batch_size import BatchSize
 from pyserving.batching.request import Part, Request
 from pyserving.core.handle import ServableHandle
 
-MAX_ROWS = 64
-"""Larger batches are not formed: what a row costs has long stopped falling, and all wait for the last."""
-MAX_RUNNING = os.cpu_count() or 1
-"""More batches do not run at the same time: an engine call may well use all cores by itself."""
-
-
-class BatchLimits:
-    """What was learned of one kind of request: how many rows to join, and how many batches to run at a time."""
-
-    def __init__(self) -> None:
-        self.rows = Ladder(MAX_ROWS)
-        self.running = Ladder(MAX_RUNNING)
+MAX_RUNNING = max(2, os.cpu_count() or 1)
+"""More batches do not run at the same time: an engine call may well use several cores by itself."""
 
 
 class AutomaticQueue:
     """Requests that can be joined with each other. A request never waits unless others of its kind are running."""
 
-    def __init__(self, limits: BatchLimits, start: Callable[[list[Part], Callable[[], None]], None]) -> None:
+    def __init__(self, size: BatchSize, start: Callable[[list[Part], Callable[[], None]], None]) -> None:
         """``start`` has a batch run, and sees to it that the function it is given is called after that."""
-        self._limits = limits
+        self._size = size
         self._start = start
         self._waiting: deque[Part] = deque()
+        self._rows = 0
         self._running = 0
-        self._shared_seconds = 0.0
-        """A clock that goes slower the more batches run: what passes while one runs is that one's share of the time."""
-        self._last = time.perf_counter()
+        self._last = 0.0
+        """When the last batch was done, or the first of several that run was begun."""
 
     @property
     def idle(self) -> bool:
@@ -44,6 +34,7 @@ class AutomaticQueue:
 
     def add(self, request: Request, handle: ServableHandle) -> None:
         self._waiting.extend(request.split([request.rows], handle))
+        self._rows += request.rows
         self._start_batches()
 
     def discard(self, request: Request) -> None:
@@ -51,32 +42,28 @@ class AutomaticQueue:
         for part in self._waiting:
             if part.request is request:
                 self._waiting.remove(part)
+                self._rows -= part.rows
                 part.handle.release()
                 break
 
     def _start_batches(self) -> None:
-        while self._waiting and self._running < self._limits.running.number:
-            limit = self._limits.rows.number
+        # While one runs, a batch that could still grow waits; a full one does not.
+        while self._waiting and self._running < (MAX_RUNNING if self._rows >= self._size.rows else 1):
             parts = [self._waiting.popleft()]
             rows = parts[0].rows
-            while self._waiting and rows + self._waiting[0].rows <= limit:
+            while self._waiting and rows + self._waiting[0].rows <= self._size.rows:
                 parts.append(self._waiting.popleft())
                 rows += parts[-1].rows
-            now = self._advance_clock()
+            self._rows -= rows
+            if not self._running:
+                self._last = time.perf_counter()
             self._running += 1
-            self._start(parts, partial(self._release, rows, now, self._shared_seconds))
+            self._start(parts, partial(self._release, rows))
 
-    def _release(self, rows: int, began: float, began_shared: float) -> None:
-        """A batch of so many rows has been run, from ``began`` on; ``began_shared``, by the shared clock."""
-        seconds = self._advance_clock() - began
-        self._running -= 1
-        share = self._shared_seconds - began_shared
-        self._limits.rows.add(rows, share / rows)
-        self._limits.running.add(round(seconds / share) if share else 1, share / rows)
-        self._start_batches()
-
-    def _advance_clock(self) -> float:
+    def _release(self, rows: int) -> None:
+        """A batch of so many rows has been run."""
         now = time.perf_counter()
-        self._shared_seconds += (now - self._last) / (self._running or 1)
+        self._size.add(rows, now - self._last)
         self._last = now
-        return now
+        self._running -= 1
+        self._start_batches()

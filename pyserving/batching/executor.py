@@ -9,8 +9,9 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from weakref import WeakKeyDictionary
 
-from pyserving.batching.automatic_queue import AutomaticQueue, BatchLimits
+from pyserving.batching.automatic_queue import AutomaticQueue
 from pyserving.batching.batch_run import BatchRun
+from pyserving.batching.batch_size import BatchSize
 from pyserving.batching.cost import CostEstimate
 from pyserving.batching.parameters import Batching, BatchingParameters, BatchingPolicies, Policy
 from pyserving.batching.queue import BatchQueue, Slots
@@ -200,7 +201,7 @@ class EngineExecutor:
 
             self._submit(state.threads or self._threads, work.batch(parts, None, state.observe), done)
 
-        automatic = AutomaticQueue(state.batch_limits(work.outputs, inputs), start_automatic)
+        automatic = AutomaticQueue(state.batch_size(work.outputs, inputs), start_automatic)
         return automatic
 
     def _submit(self, threads: Executor, batch: BatchRun, on_done: Callable[[], None]) -> None:
@@ -242,7 +243,7 @@ class _SignatureState:
     """What is learned about a signature, and what waits for it. It must not refer to the signature: see its holder."""
 
     __slots__ = (
-        *("_batch_limits", "_costs", "_label", "_refusals"),
+        *("_batch_sizes", "_costs", "_label", "_refusals"),
         *("joins", "pads", "parameters", "queues", "threads", "time_limit"),
     )
 
@@ -260,7 +261,7 @@ class _SignatureState:
         self.queues: dict[Key, BatchQueue | AutomaticQueue] = {}
         """By outputs and shapes, those in use."""
         self._costs: dict[int, CostEstimate] = {}
-        self._batch_limits: dict[Key, BatchLimits] = {}
+        self._batch_sizes: dict[Key, BatchSize] = {}
         self._refusals: dict[tuple[str, ...], Refusal] = {}
         self._label = f"signature {signature.name} of {handle.id}"
 
@@ -277,13 +278,13 @@ class _SignatureState:
     def observe(self, inputs: Inputs, seconds: float) -> None:
         self.cost(inputs).add(seconds)
 
-    def batch_limits(self, outputs: tuple[str, ...], inputs: Inputs) -> BatchLimits:
+    def batch_size(self, outputs: tuple[str, ...], inputs: Inputs) -> BatchSize:
         """For these outputs, and inputs with rows of this size (in powers of two)."""
         key = (outputs, sum([array.size // len(array) for array in inputs.values()]).bit_length())
-        limits = self._batch_limits.get(key)
-        if limits is None:
-            limits = self._batch_limits[key] = BatchLimits()
-        return limits
+        size = self._batch_sizes.get(key)
+        if size is None:
+            size = self._batch_sizes[key] = BatchSize()
+        return size
 
     def refusal(self, outputs: tuple[str, ...]) -> Refusal:
         refusal = self._refusals.get(outputs)

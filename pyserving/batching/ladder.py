@@ -1,23 +1,25 @@
-"""Finds by trying which of 1, 2, 4, ... costs least: rows in a batch, batches at the same time."""
+"""Finds by trying which of 1, 2, 4, ... costs least."""
 
 from collections import deque
 
 _WORTHWHILE = 0.95
-"""A larger number has to lower the cost at least to this: larger batches make the first wait for the last."""
-_SAMPLES = 8
+"""A larger number has to lower the cost at least to this."""
+_SAMPLES = 4
 """So many of the last are looked at,"""
-_SETTLED = 3
+_SETTLED = 2
 """and at least so many are needed."""
-_TRIES = 4
-"""So many batches in a row have another number than the choice, now and then: costs change with the load."""
-_PAUSE, _LONGEST_PAUSE = 64, 4096
-"""Batches between two such trials; twice as many after each that found nothing better, for it may have been dear."""
+_TRIES = 2
+"""So many samples in a row are taken of another number than the choice, now and then: costs change with the load."""
+_HOPELESS = 1.3
+"""A trial ends where a sample costs so many times what the choice does."""
+_PAUSE, _LONGEST_PAUSE = 32, 512
+"""Samples between two trials; twice as many after each that found nothing better, four times if it was hopeless."""
 
 
 class Ladder:
     """The powers of two from 1 up to a limit.
 
-    It begins with 1, and climbs for as long as that lowers the cost. Used on the event loop.
+    It begins with 1, and climbs for as long as that lowers the cost.
     """
 
     def __init__(self, most: int) -> None:
@@ -27,27 +29,34 @@ class Ladder:
         """Which way the next trial goes: up or down."""
         self._pause = _PAUSE
         self._left = _PAUSE
-        """Batches until the next trial begins; below zero while there is one."""
+        """Samples until the next trial begins; below zero while there is one."""
 
     @property
     def number(self) -> int:
         """The one that costs least; or another, that is to be tried."""
-        step = self._step if self._left < 0 else 1 if self._above_is_unknown else 0
-        return 1 << self._beside(step)
+        return 1 << self._rung
 
-    def add(self, number: int, cost: float) -> None:
-        """A batch with ``number`` is done, and a row has cost so much."""
-        self._rungs[min(number.bit_length(), len(self._rungs)) - 1].add(cost)
+    def add(self, cost: float) -> None:
+        """What ``number`` was seen to cost."""
+        hopeless = self._left < 0 and cost > self._rungs[self._choice].cost * _HOPELESS
+        self._rungs[self._rung].add(cost)
         choice = self._best()
         self._left -= 1
         if choice != self._choice:
             self._choice = choice
             self._pause = max(_PAUSE, self._pause // 2)
             self._left = self._pause
-        elif self._left < -_TRIES:
+        elif self._left < -_TRIES or hopeless:
             self._step = -self._step
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._pause = min((4 if hopeless else 2) * self._pause, _LONGEST_PAUSE)
             self._left = self._pause
+
+    @property
+    def _rung(self) -> int:
+        if self._left < 0:
+            return self._beside(self._step)
+        above = self._beside(1)
+        return above if self._rungs[self._choice].settled and not self._rungs[above].settled else self._choice
 
     def _best(self) -> int:
         """The choice, unless another is clearly better: two that cost about the same do not take turns."""
@@ -58,16 +67,12 @@ class Ladder:
                 best, choice = rung.cost, index
         return choice
 
-    @property
-    def _above_is_unknown(self) -> bool:
-        return self._rungs[self._choice].settled and not self._rungs[self._beside(1)].settled
-
     def _beside(self, step: int) -> int:
         return max(0, min(self._choice + step, len(self._rungs) - 1))
 
 
 class _Cost:
-    """The lower quartile of the last samples, as all that disturbs a run makes it longer."""
+    """The second lowest of the last samples, as all that disturbs a run makes it longer."""
 
     __slots__ = ("_samples", "cost")
 

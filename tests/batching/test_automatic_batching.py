@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pyserving.batching import automatic_queue
 from pyserving.batching import executor as executor_module
-from pyserving.batching.automatic_queue import BatchLimits
+from pyserving.batching.batch_size import BatchSize
 from pyserving.batching.executor import EngineExecutor
 from pyserving.batching.parameters import Batching, BatchingPolicies
 from pyserving.batching.rows import fit
@@ -36,16 +36,14 @@ def nothing_inline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is known that large batches pay, and to run two of them at a time does not."""
+    """It is known that large batches pay."""
 
-    def limits() -> BatchLimits:
-        made = BatchLimits()
-        for number in (1, 2, 4, 8, 16, 32, 64) * 3:
-            made.rows.add(number, 1 / number)
-            made.running.add(number, float(number))
+    def size() -> BatchSize:
+        made = BatchSize()
+        made.rows = 64
         return made
 
-    monkeypatch.setattr(executor_module, "BatchLimits", limits)
+    monkeypatch.setattr(executor_module, "BatchSize", size)
 
 
 def values(outcome: list[Array] | BaseException) -> object:
