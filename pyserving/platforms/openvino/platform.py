@@ -7,8 +7,8 @@ from pyserving.platforms.folder_loader import FolderLoader
 from pyserving.platforms.openvino.ir import FILE_NAME
 from pyserving.platforms.openvino.model import OpenVinoModel
 from pyserving.platforms.openvino.runtime import is_installed
-from pyserving.platforms.openvino.saved_model import FILE_NAME as SAVED_MODEL
 from pyserving.platforms.platform import PlatformContext
+from pyserving.platforms.tensorflow.saved_model import SAVED_MODEL_FILE
 
 
 class OpenVinoPlatform:
@@ -22,7 +22,7 @@ class OpenVinoPlatform:
         """SavedModels too: those that TensorFlow, which is asked before, does not take because it is not there."""
         if os.path.isfile(os.path.join(folder, FILE_NAME)):
             return True
-        return is_installed() and os.path.isfile(os.path.join(folder, SAVED_MODEL))
+        return is_installed() and os.path.isfile(os.path.join(folder, SAVED_MODEL_FILE))
 
     def loader(self, servable: ServableId, folder: str) -> FolderLoader[OpenVinoModel]:  # noqa: ARG002
         return FolderLoader(folder, lambda path: OpenVinoModel(path, self._tags, self._num_threads))

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import sys
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,9 @@ def is_installed() -> bool:
 
 def openvino() -> Any:
     """The package. Raises FAILED_PRECONDITION where it is not installed."""
+    # Else it would report to its makers each model that it reads, from a process forked for that: a server tells nobody
+    # what it serves, and must not be forked once TensorFlow runs in it. Where this module is missing, it does neither.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return importlib.import_module("openvino")
     except ImportError as error:

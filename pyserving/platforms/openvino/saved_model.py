@@ -9,26 +9,23 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-
-from google.protobuf.message import DecodeError
 
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.platforms.dtypes import DType
 from pyserving.platforms.model import Signature, TensorSpec
 from pyserving.platforms.openvino.compiled import CompiledFunction
-from pyserving.platforms.openvino.runtime import core, message
+from pyserving.platforms.openvino.runtime import core, message, openvino
 from pyserving.platforms.openvino.tensor_types import NARROWED, dtype_of
 from pyserving.platforms.signature_def import DEFAULT_SIGNATURE
 from pyserving.platforms.tensorflow.graph_ops import GraphOps
 from pyserving.platforms.tensorflow.row_proof.proof import RowProof
-from pyserving.platforms.tensorflow.saved_model import tensor_specs
+from pyserving.platforms.tensorflow.saved_model import SAVED_MODEL_FILE, read_meta_graph, tensor_specs
 from pyserving.protos.messages import MetaGraphDef, SavedModel, SignatureDef
-from pyserving.sources.os_errors import serving_error
 
-FILE_NAME = "saved_model.pb"
+_CONVERTED = "signature.xml"
 
 # What OpenVINO would read, and compute as if each run were the first.
 _CHANGE_STATE = (
@@ -51,7 +48,7 @@ def compile_saved_model(folder: str, tags: Sequence[str], num_threads: int) -> d
 
     Raises ServingError where there is none.
     """
-    meta_graph = _read_meta_graph(folder, tags)
+    meta_graph = read_meta_graph(folder, tags)
     graph_ops, proof = GraphOps(meta_graph.graph_def), RowProof(meta_graph.graph_def)
     compiled: dict[str, CompiledSignature] = {}
     errors: dict[str, ServingError] = {}
@@ -78,23 +75,25 @@ def compile_saved_model(folder: str, tags: Sequence[str], num_threads: int) -> d
     return compiled
 
 
-def _read_meta_graph(folder: str, tags: Iterable[str]) -> MetaGraphDef:
-    path = os.path.join(folder, FILE_NAME)
+def convert_signature(folder: str, tags: Sequence[str], name: str, artefact: str) -> None:
+    """Writes one signature as OpenVINO's own files into the folder ``artefact``. Raises ServingError."""
+    meta_graph = read_meta_graph(folder, tags)
+    signature_def = SignatureDef.FromString(meta_graph.signature_def[name].SerializeToString())
+    ops = GraphOps(meta_graph.graph_def).behind(info.name for info in signature_def.outputs.values())
+    _check_state(ops)
+    with _beside_variables(folder) as scratch:
+        model = _read(scratch, meta_graph, signature_def)
+        # In half precision, its default, the weights would be other ones.
+        openvino().save_model(model, os.path.join(artefact, _CONVERTED), compress_to_fp16=False)
+
+
+def compile_artefact(artefact: str, signature: Signature, num_threads: int) -> CompiledFunction:
+    """What ``convert_signature`` has written for ``signature``, ready to run. Raises ServingError."""
     try:
-        with open(path, "rb") as file:
-            saved_model = SavedModel.FromString(file.read())
-    except OSError as error:
-        raise serving_error(path, error) from None
-    except DecodeError:
-        raise invalid_argument(f"{path} is no SavedModel, or not a whole one") from None
-    wanted = set(tags)
-    for meta_graph in saved_model.meta_graphs:
-        if set(meta_graph.meta_info_def.tags) == wanted:
-            return meta_graph
-    found = "; ".join(", ".join(meta_graph.meta_info_def.tags) for meta_graph in saved_model.meta_graphs)
-    raise ServingError(
-        Code.NOT_FOUND, f"{path} has no graph with the tags {', '.join(sorted(wanted))}: it has {found or 'none'}"
-    )
+        model = core().read_model(os.path.join(artefact, _CONVERTED))
+    except Exception as error:
+        raise invalid_argument(f"OpenVINO cannot read {artefact}: {message(error)}") from None
+    return _function(model, signature.inputs, signature.outputs, num_threads)
 
 
 @contextmanager
@@ -115,11 +114,11 @@ def _read(scratch: str, meta_graph: MetaGraphDef, signature_def: SignatureDef) -
     """An ``openvino.Model`` with the inputs ``i<n>`` and outputs ``o<n>``. Changes the signatures of ``meta_graph``."""
     meta_graph.signature_def.clear()
     shown = meta_graph.signature_def[DEFAULT_SIGNATURE]
-    for position, alias in enumerate(sorted(signature_def.inputs)):
+    for position, alias in _numbered(signature_def.inputs):
         shown.inputs[f"i{position}"].CopyFrom(signature_def.inputs[alias])
-    for position, alias in enumerate(sorted(signature_def.outputs)):
+    for position, alias in _numbered(signature_def.outputs):
         shown.outputs[f"o{position}"].CopyFrom(signature_def.outputs[alias])
-    with open(os.path.join(scratch, FILE_NAME), "wb") as file:
+    with open(os.path.join(scratch, SAVED_MODEL_FILE), "wb") as file:
         file.write(SavedModel(saved_model_schema_version=1, meta_graphs=[meta_graph]).SerializeToString())
     try:
         return core().read_model(scratch)
@@ -148,9 +147,7 @@ def _compile(
     name: str, signature_def: SignatureDef, model: Any, num_threads: int, proof: RowProof
 ) -> CompiledSignature:
     inputs, outputs = tensor_specs(signature_def.inputs), tensor_specs(signature_def.outputs)
-    fed = {_port(model.inputs, f"i{position}", spec): spec for position, spec in enumerate(inputs.values())}
-    fetched = {spec.name: _port(model.outputs, f"o{position}", spec) for position, spec in enumerate(outputs.values())}
-    function = CompiledFunction(model, fed, fetched, num_threads)
+    function = _function(model, inputs, outputs, num_threads)
     signature = Signature(
         name=name,
         inputs=inputs,
@@ -161,6 +158,19 @@ def _compile(
         row_wise=not function.random and proof.objection(inputs.values(), outputs.values()) is None,
     )
     return signature, signature_def, function
+
+
+def _function(
+    model: Any, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec], num_threads: int
+) -> CompiledFunction:
+    fed = {_port(model.inputs, f"i{position}", inputs[alias]): inputs[alias] for position, alias in _numbered(inputs)}
+    fetched = {alias: _port(model.outputs, f"o{position}", outputs[alias]) for position, alias in _numbered(outputs)}
+    return CompiledFunction(model, fed, fetched, num_threads)
+
+
+def _numbered(aliases: Iterable[str]) -> Iterable[tuple[int, str]]:
+    """As ``_read`` has named them."""
+    return enumerate(sorted(aliases))
 
 
 def _port(ports: Sequence[Any], name: str, spec: TensorSpec) -> int:

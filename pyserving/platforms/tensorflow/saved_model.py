@@ -1,16 +1,20 @@
 """What a SavedModel says of itself: its signatures, as its ``MetaGraphDef`` has them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from pyserving.core.errors import Code, ServingError
+from google.protobuf.message import DecodeError
+
+from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.platforms.dtypes import DType
 from pyserving.platforms.model import Signature, TensorSpec
 from pyserving.platforms.tensorflow.library import TensorFlow
 from pyserving.platforms.tensorflow.tensors import read_tensor_proto
-from pyserving.protos.messages import SignatureDef, TensorInfo, TensorShapeProto
+from pyserving.protos.messages import MetaGraphDef, SavedModel, SignatureDef, TensorInfo, TensorShapeProto
+from pyserving.sources.os_errors import serving_error
 
-_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
+SAVED_MODEL_FILE = "saved_model.pb"
+_FILES = (SAVED_MODEL_FILE, "saved_model.pbtxt", "saved_model.cpb")
 
 
 def is_saved_model(path: str) -> bool:
@@ -65,3 +69,23 @@ def _shape(proto: TensorShapeProto) -> tuple[int | None, ...] | None:
     if proto.unknown_rank:
         return None
     return tuple(None if dim.size < 0 else dim.size for dim in proto.dim)
+
+
+def read_meta_graph(folder: str, tags: Iterable[str]) -> MetaGraphDef:
+    """The graph with exactly these tags. Raises ServingError: NOT_FOUND, or INVALID_ARGUMENT for a damaged file."""
+    path = os.path.join(folder, SAVED_MODEL_FILE)
+    try:
+        with open(path, "rb") as file:
+            saved_model = SavedModel.FromString(file.read())
+    except OSError as error:
+        raise serving_error(path, error) from None
+    except DecodeError:
+        raise invalid_argument(f"{path} is no SavedModel, or not a whole one") from None
+    wanted = set(tags)
+    for meta_graph in saved_model.meta_graphs:
+        if set(meta_graph.meta_info_def.tags) == wanted:
+            return meta_graph
+    found = "; ".join(", ".join(meta_graph.meta_info_def.tags) for meta_graph in saved_model.meta_graphs)
+    raise ServingError(
+        Code.NOT_FOUND, f"{path} has no graph with the tags {', '.join(sorted(wanted))}: it has {found or 'none'}"
+    )

@@ -1,0 +1,426 @@
+"""Looks for a faster engine for each version that was loaded, in the background."""
+
+import logging
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from pyserving.acceleration.cache import default_root
+from pyserving.acceleration.engines import ENGINES
+from pyserving.acceleration.model import Accelerated, AcceleratedModel
+from pyserving.acceleration.trial_inputs import (
+    FLOAT_KINDS,
+    InputMaker,
+    Inputs,
+    fits,
+    objection,
+    rows_of,
+    tails,
+    whole_shapes,
+)
+from pyserving.acceleration.trial_process import Job
+from pyserving.acceleration.trials import Finding, TrialFailed, TrialProcess
+from pyserving.acceleration.verdict import best
+from pyserving.core.background import work_in_background
+from pyserving.core.errors import ServingError
+from pyserving.core.loader import Loader
+from pyserving.core.resources import Resources
+from pyserving.core.servable import Servable, ServableId
+from pyserving.platforms.model import Array, Signature
+from pyserving.platforms.tensorflow.model import TensorFlowModel
+
+_WORTH_SECONDS = 100e-6
+"""Runs that take less are not worth the memory of a second engine."""
+_LONG_RUN_SECONDS = 2e-3
+_PATIENCE_SECONDS = 30.0
+"""How long requests are waited for that were asked for as samples."""
+_WARMUP_SAMPLES = 8
+
+logger = logging.getLogger("pyserving.acceleration")
+
+
+class Acceleration(Enum):
+    """Which engines may take over from TensorFlow."""
+
+    AUTO = "auto"
+    OFF = "off"
+    OPENVINO = "openvino"
+    TFLITE = "tflite"
+
+    @property
+    def engines(self) -> list[str]:
+        """Of those that are installed."""
+        wanted = [name for name in ENGINES if self in (Acceleration.AUTO, Acceleration(name))]
+        return [name for name in wanted if ENGINES[name].is_installed()]
+
+
+@dataclass(frozen=True, slots=True)
+class AccelerationOptions:
+    """What a server was told of acceleration."""
+
+    choice: Acceleration = Acceleration.OFF
+    cache: str = field(default_factory=default_root)
+    """Where compiled signatures lie."""
+    num_requests: int = 0
+    """How many requests of clients are compared too, before an engine takes over; 0: none is kept."""
+    tags: Sequence[str] = ("serve",)
+    num_threads: int = 0
+    """That share one operation; 0: as many as there are cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureReport:
+    """Which engine serves a signature, and why the others do not."""
+
+    engine: str
+    others: Mapping[str, str]
+
+
+class Accelerator:
+    """Tries engines for one version after the other, on a thread of its own. Any thread may call its methods."""
+
+    def __init__(self, options: AccelerationOptions) -> None:
+        self._options = options
+        self._engines = options.choice.engines
+        self._jobs: queue.Queue[_Work | None] = queue.Queue()
+        self._shadows: queue.Queue[_Shadow] = queue.Queue(maxsize=1)
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._running: dict[ServableId, TrialProcess] = {}
+        self._models: dict[ServableId, AcceleratedModel] = {}
+        self._reasons: dict[ServableId, dict[str, dict[str, str]]] = {}
+        self.compared: Counter[str] = Counter()
+        """Answers of another engine that were compared with TensorFlow's, by model."""
+        self.disagreed: Counter[str] = Counter()
+        """Those that differed."""
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self._engines)
+
+    def wrap(self, loader: Loader, servable: ServableId, folder: str) -> "AcceleratedLoader":
+        """A ``Loader`` whose models can be accelerated: ``start`` begins with it."""
+        return AcceleratedLoader(self, loader, servable, folder)
+
+    def report(self, servable: ServableId) -> dict[str, SignatureReport]:
+        """Of each signature of a version; empty for models that are not TensorFlow's."""
+        model = self._models.get(servable)
+        if model is None:
+            return {}
+        reasons = self._reasons.get(servable, {})
+        return {name: SignatureReport(model.engine(name), reasons.get(name, {})) for name in sorted(model.signatures)}
+
+    def serving(self) -> dict[tuple[str, str, str, str], float]:
+        """A 1 for each name, version, signature and the engine that serves it."""
+        return {
+            (servable.name, str(servable.version), signature, report.engine): 1.0
+            for servable in list(self._models)
+            for signature, report in self.report(servable).items()
+        }
+
+    def stop(self) -> None:
+        """Ends what is going on; nothing is waited for. Nothing starts any more."""
+        with self._lock:
+            self._stopping = True
+        for servable in list(self._models):
+            self.forget(servable)
+        self._jobs.put(None)
+
+    # For its loaders
+
+    @property
+    def num_samples(self) -> int:
+        return max(_WARMUP_SAMPLES, self._options.num_requests)
+
+    def start(self, servable: ServableId, model: AcceleratedModel, folder: str) -> None:
+        """The version is loaded and warm."""
+        if not self._options.num_requests:
+            model.keeps_samples = False
+        with self._lock:
+            if self._stopping:
+                return
+            self._models[servable] = model
+            self._reasons[servable] = {}
+            if not self._threads:
+                self._threads = [
+                    threading.Thread(target=target, name=f"pyserving-{name}", daemon=True)
+                    for name, target in (("acceleration", self._work), ("shadow", self._compare))
+                ]
+                for thread in self._threads:
+                    thread.start()
+        self._jobs.put(_Work(servable, model, folder))
+
+    def forget(self, servable: ServableId) -> None:
+        """The version is about to be unloaded."""
+        self._models.pop(servable, None)
+        self._reasons.pop(servable, None)
+        with self._lock:
+            process = self._running.get(servable)
+        if process is not None:
+            process.cancel()
+
+    def shadow(
+        self,
+        model: AcceleratedModel,
+        signature: Signature,
+        inputs: Inputs,
+        outputs: Sequence[str],
+        found: Sequence[Array],
+    ) -> bool:
+        """See ``model.Shadow``."""
+        try:
+            self._shadows.put_nowait(_Shadow(model, signature, inputs, tuple(outputs), list(found)))
+        except queue.Full:
+            return False
+        return True
+
+    # On its threads
+
+    def _work(self) -> None:
+        work_in_background()
+        while (work := self._jobs.get()) is not None:
+            try:
+                self._accelerate(work)
+            except Exception:
+                logger.exception("The acceleration of %s has failed", work.servable)
+
+    def _accelerate(self, work: "_Work") -> None:
+        servable, model = work.servable, work.model
+        samples = self._samples(work)
+        reasons: dict[str, dict[str, str]] = {name: {} for name in model.signatures}
+        worthwhile = []
+        for signature in model.signatures.values():
+            reason = objection(signature) or _too_cheap(model.tensorflow, signature, samples.get(signature.name, []))
+            if reason:
+                reasons[signature.name] = dict.fromkeys(self._engines, reason)
+            else:
+                worthwhile.append(signature.name)
+        findings: dict[str, list[Finding]] = {}
+        for engine in self._engines if worthwhile else ():
+            try:
+                found = self._try(work, engine, worthwhile, samples)
+            except TrialFailed as error:
+                if servable not in self._models:
+                    return
+                logger.warning("%s was not tried on %s: %s", engine, servable, error)
+                for name in worthwhile:
+                    reasons[name][engine] = f"the trial failed: {error}"
+                continue
+            for finding in found:
+                findings.setdefault(finding.signature, []).append(finding)
+                reasons[finding.signature][engine] = finding.verdict.objection
+        for name in worthwhile:
+            self._switch(work, model.signatures[name], findings.get(name, []), reasons[name])
+        if servable in self._models:
+            self._reasons[servable] = reasons
+            for name in sorted(reasons):
+                told = "; ".join(f"{engine}: {why}" for engine, why in reasons[name].items() if why)
+                logger.info("%s, signature %s is served by %s (%s)", servable, name, model.engine(name), told or "-")
+
+    def _samples(self, work: "_Work") -> Mapping[str, list[Inputs]]:
+        wanted = self._options.num_requests
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while wanted and time.monotonic() < end and work.servable in self._models:
+            if any(len(kept) >= wanted for kept in work.model.samples.values()):
+                break
+            time.sleep(0.1)
+        return work.model.stop_keeping_samples()
+
+    def _try(
+        self, work: "_Work", engine: str, signatures: Sequence[str], samples: Mapping[str, list[Inputs]]
+    ) -> list[Finding]:
+        options = self._options
+        process = TrialProcess(
+            Job(engine, work.folder, tuple(options.tags), tuple(signatures), options.num_threads, options.cache)
+        )
+        with self._lock:
+            if self._stopping or work.servable not in self._models:
+                raise TrialFailed("it was cancelled")
+            self._running[work.servable] = process
+        try:
+            return process.run({name: samples.get(name, []) for name in signatures})
+        finally:
+            with self._lock:
+                self._running.pop(work.servable, None)
+
+    def _switch(
+        self, work: "_Work", signature: Signature, findings: Sequence[Finding], reasons: dict[str, str]
+    ) -> None:
+        """Opens the best engine that there is, and lets it serve the signature."""
+        left = list(findings)
+        while (verdict := best([finding.verdict for finding in left])) is not None:
+            finding = next(each for each in left if each.verdict is verdict)
+            left.remove(finding)
+            assert verdict.gate is not None
+            try:
+                compiled = ENGINES[verdict.engine].open(finding.artefact, signature, self._options.num_threads)
+                shapes = _ordinary_shapes(signature)
+                if shapes is not None:
+                    # The first run takes many times as long as the next.
+                    compiled.run(InputMaker(signature).make(shapes, FLOAT_KINDS[0]), tuple(signature.outputs))
+            except ServingError as error:
+                reasons[verdict.engine] = f"what was compiled cannot be used: {error.message}"
+                logger.warning("%s, signature %s, %s: %s", work.servable, signature.name, verdict.engine, error.message)
+                continue
+            if not work.model.accelerate(signature.name, Accelerated(verdict.engine, compiled, verdict.gate)):
+                compiled.close()
+                return
+            for other in left:
+                if not other.verdict.objection:
+                    reasons[other.verdict.engine] = (
+                        f"{other.verdict.gain:.2f} x as fast as TensorFlow, and {verdict.engine} {verdict.gain:.2f} x"
+                    )
+            reasons.pop(verdict.engine, None)
+            times = ", ".join(f"{timing.gain:.1f} x with {timing.rows}" for timing in verdict.timings)
+            logger.info(
+                "%s, signature %s goes to %s, which is faster than TensorFlow (%s; largest difference %.2g)",
+                work.servable,
+                signature.name,
+                verdict.engine,
+                times,
+                verdict.largest_difference,
+                extra={
+                    "fields": {
+                        "event": "accelerated",
+                        "model": work.servable.name,
+                        "version": work.servable.version,
+                        "signature": signature.name,
+                        "engine": verdict.engine,
+                        "gain": round(verdict.gain, 2),
+                    }
+                },
+            )
+            return
+
+    def _compare(self) -> None:
+        work_in_background()
+        while True:
+            shadow = self._shadows.get()
+            servable = next((each for each, model in list(self._models.items()) if model is shadow.model), None)
+            if servable is None:
+                continue
+            engine = shadow.model.engine(shadow.signature.name)
+            try:
+                difference = shadow.model.compare(shadow.signature, shadow.inputs, shadow.outputs, shadow.found)
+            except Exception:
+                logger.exception("A comparison of %s with TensorFlow has failed", servable)
+                continue
+            self.compared[servable.name] += 1
+            if difference is not None:
+                self.disagreed[servable.name] += 1
+                reasons = self._reasons.get(servable)
+                if reasons is not None:
+                    reasons[shadow.signature.name][engine] = f"it answered a request otherwise: by {difference:.3g}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    servable: ServableId
+    model: AcceleratedModel
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Shadow:
+    model: AcceleratedModel
+    signature: Signature
+    inputs: Inputs
+    outputs: Sequence[str]
+    found: Sequence[Array]
+
+
+class AcceleratedLoader:
+    """A ``Loader`` that loads by another one, and lets TensorFlow's models be accelerated."""
+
+    def __init__(self, accelerator: Accelerator, loader: Loader, servable: ServableId, folder: str) -> None:
+        self._accelerator = accelerator
+        self._loader = loader
+        self._id = servable
+        self._folder = folder
+        self._model: AcceleratedModel | None = None
+
+    def estimate_resources(self) -> Resources:
+        """With as much again for a second engine: weights laid out anew, and activations."""
+        return Resources(2 * self._loader.estimate_resources().ram_bytes)
+
+    def load(self) -> Servable:
+        loaded = self._loader.load()
+        if not isinstance(loaded, TensorFlowModel):
+            return loaded
+        accelerator = self._accelerator
+        self._model = AcceleratedModel(loaded, str(self._id), accelerator.shadow, accelerator.num_samples)
+        return self._model
+
+    def unload(self) -> None:
+        self._accelerator.forget(self._id)
+        if self._model is not None:
+            self._model.close()
+            self._model = None
+        self._loader.unload()
+
+    def started_by(self, loader: Loader) -> "StartingLoader":
+        """``loader`` goes around this one, and does what else there is to do before requests come."""
+        return StartingLoader(loader, self)
+
+    def start(self) -> None:
+        """From now on engines are tried."""
+        if self._model is not None:
+            self._accelerator.start(self._id, self._model, self._folder)
+
+
+class StartingLoader:
+    """A ``Loader`` that loads by another one, and then has faster engines looked for."""
+
+    def __init__(self, loader: Loader, accelerated: AcceleratedLoader) -> None:
+        self._loader = loader
+        self._accelerated = accelerated
+
+    def estimate_resources(self) -> Resources:
+        return self._loader.estimate_resources()
+
+    def load(self) -> Servable:
+        servable = self._loader.load()
+        self._accelerated.start()
+        return servable
+
+    def unload(self) -> None:
+        self._loader.unload()
+
+
+def _too_cheap(model: TensorFlowModel, signature: Signature, samples: Sequence[Inputs]) -> str:
+    """Why no engine is worth trying; empty where one may be."""
+    shapes = _ordinary_shapes(signature)
+    if shapes is not None:
+        inputs = InputMaker(signature).make(shapes, FLOAT_KINDS[0])
+    elif samples:
+        inputs = samples[0]
+    else:
+        return "the shapes of its inputs are not known, and no recorded request shows them"
+    outputs = tuple(signature.outputs)
+    try:
+        start = time.perf_counter()
+        model.run(signature, inputs, outputs)
+        seconds = time.perf_counter() - start
+        for _ in range(5):
+            if seconds > _LONG_RUN_SECONDS:
+                break
+            start = time.perf_counter()
+            model.run(signature, inputs, outputs, inline=True)
+            seconds = min(seconds, time.perf_counter() - start)
+    except ServingError as error:
+        return f"TensorFlow refuses a run on zeros: {error.message}"
+    if seconds < _WORTH_SECONDS:
+        return f"a run takes TensorFlow but {seconds * 1e6:.0f} us"
+    return ""
+
+
+def _ordinary_shapes(signature: Signature) -> dict[str, tuple[int, ...]] | None:
+    """Those of one row, or of whole inputs; None where they are not known, or large."""
+    rows = tails(signature)
+    shapes = rows_of(rows, 1) if rows is not None else whole_shapes(signature)
+    return shapes if shapes is not None and fits(shapes, signature) else None

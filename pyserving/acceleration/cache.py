@@ -1,0 +1,84 @@
+"""Where compiled signatures lie on disk, under a name made of all that they depend on. Servers may share it."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+_VERDICTS = "verdicts.json"
+
+
+def default_root() -> str:
+    """A folder of the user's, after the XDG Base Directory Specification."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "pyserving", "acceleration")
+
+
+def content_key(folder: str, others: Sequence[str]) -> str:
+    """A name for all files of a version folder, and what else counts. Raises OSError."""
+    digest = hashlib.sha256()
+    for other in others:
+        digest.update(f"{len(other)}:{other}".encode())
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(parent, name)
+            digest.update(f"{os.path.relpath(path, folder)}\0{os.path.getsize(path)}\0".encode())
+            with open(path, "rb") as file:
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
+    return digest.hexdigest()[:40]
+
+
+class Entry:
+    """One place in the cache: a folder that is there as a whole, or not at all."""
+
+    def __init__(self, root: str, key: str) -> None:
+        self.path = os.path.join(root, key)
+        self._root = root
+
+    def read(self) -> list[dict[str, Any]] | None:
+        """What was written at last; None where there is nothing, or nothing that can be read."""
+        try:
+            with open(os.path.join(self.path, _VERDICTS), encoding="utf-8") as file:
+                found = json.load(file)
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, list) else None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Of several processes one is in here, where the system can tell. Raises OSError."""
+        os.makedirs(self._root, exist_ok=True)
+        with open(f"{self.path}.lock", "wb") as file:
+            if sys.platform != "win32":
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def writing(self) -> Iterator[str]:
+        """A folder to write into, which becomes the entry once ``write`` was called and nothing was raised."""
+        os.makedirs(self._root, exist_ok=True)
+        scratch = tempfile.mkdtemp(prefix=".new-", dir=self._root)
+        try:
+            yield scratch
+            if os.path.exists(os.path.join(scratch, _VERDICTS)):
+                shutil.rmtree(self.path, ignore_errors=True)  # one that could not be read
+                os.rename(scratch, self.path)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    @staticmethod
+    def write(scratch: str, verdicts: Sequence[dict[str, Any]]) -> None:
+        """Raises OSError."""
+        with open(os.path.join(scratch, _VERDICTS), "w", encoding="utf-8") as file:
+            json.dump(verdicts, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,181 @@
+"""A trial in a process of its own: ``python -m pyserving.acceleration.trial_process``.
+
+Compilers crash, and take memory and time. Here they harm nobody: the process has the lowest priority and a limit of
+memory, and ends when its server does. It reads one line of JSON (a ``Job``) and writes one: the folder of the cache and
+the verdicts, or an error.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pyserving.acceleration.cache import Entry, content_key
+from pyserving.acceleration.engines import ENGINES, Engine, versions
+from pyserving.acceleration.trial import Trial
+from pyserving.acceleration.trial_inputs import Inputs, objection
+from pyserving.acceleration.verdict import Verdict
+from pyserving.core.errors import ServingError
+from pyserving.platforms.model import Signature
+from pyserving.platforms.process.memory_limit import MemoryLimit
+from pyserving.platforms.tensorflow.graph_ops import GraphOps
+from pyserving.platforms.tensorflow.model import TensorFlowModel
+from pyserving.platforms.tensorflow.saved_model import read_meta_graph
+from pyserving.platforms.tensorflow.session_config import SessionOptions
+
+_FORMAT = "1"
+"""To be raised when what lies in the cache, or how it is judged, changes."""
+_OOM_SCORE = 1000
+"""The first to be killed when the machine runs out of memory."""
+
+logger = logging.getLogger("pyserving.acceleration")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be tried."""
+
+    engine: str
+    folder: str
+    """Of the version."""
+    tags: Sequence[str]
+    signatures: Sequence[str]
+    num_threads: int
+    """That share one operation; 0: as many as there are cores."""
+    cache: str
+    """The folder of all entries."""
+    samples: str = ""
+    """An npz file with inputs of requests (``write_samples``); empty: none."""
+    memory_limit: int = 0
+    """Bytes; 0: none."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def main() -> None:
+    results = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # compilers print
+    line = sys.stdin.readline()
+    if not line:
+        return
+    job = Job(**json.loads(line))
+    _step_back(job.memory_limit)
+    threading.Thread(target=_end_with_the_server, daemon=True).start()
+    try:
+        path, verdicts = _look_up_or_try(job)
+        answer: dict[str, Any] = {"path": path, "verdicts": verdicts}
+    except (ServingError, OSError) as error:
+        answer = {"error": error.message if isinstance(error, ServingError) else str(error)}
+    except MemoryError:
+        answer = {"error": f"it needs more than the {job.memory_limit >> 20} MB that it may take"}
+    results.write(json.dumps(answer) + "\n")
+    results.flush()
+    # Threads of compilers and of TensorFlow may be busy: nothing is lost by not waiting for them.
+    os._exit(0)
+
+
+def write_samples(path: str, samples: Mapping[str, Sequence[Inputs]]) -> None:
+    """Inputs by signature. Names may be anything, so that numbers stand for them in the file."""
+    arrays: dict[str, Any] = {}
+    names: list[tuple[str, int, str]] = []
+    for signature, of_signature in sorted(samples.items()):
+        for number, inputs in enumerate(of_signature):
+            for name, array in sorted(inputs.items()):
+                arrays[f"a{len(names)}"] = array
+                names.append((signature, number, name))
+    np.savez(path, names=np.frombuffer(json.dumps(names).encode(), np.uint8), **arrays)
+
+
+def _read_samples(path: str) -> dict[str, list[Inputs]]:
+    found: dict[str, dict[int, Inputs]] = {}
+    if path:
+        with np.load(path, allow_pickle=False) as file:
+            for position, (signature, number, name) in enumerate(json.loads(file["names"].tobytes())):
+                found.setdefault(signature, {}).setdefault(number, {})[name] = file[f"a{position}"]
+    return {signature: list(by_number.values()) for signature, by_number in found.items()}
+
+
+def _look_up_or_try(job: Job) -> tuple[str, list[dict[str, Any]]]:
+    engine = ENGINES[job.engine]
+    samples_key = ""
+    if job.samples:
+        with open(job.samples, "rb") as file:
+            samples_key = hashlib.file_digest(file, "sha256").hexdigest()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    others = [_FORMAT, engine.name, versions(engine), str(job.num_threads), str(cores), samples_key]
+    key = content_key(job.folder, [*others, *job.tags, "", *job.signatures])
+    entry = Entry(job.cache, key)
+    with entry.locked():
+        found = entry.read()
+        if found is None:
+            with entry.writing() as scratch:
+                found = _try_all(job, engine, scratch)
+                Entry.write(scratch, found)
+    return entry.path, found
+
+
+def _try_all(job: Job, engine: Engine, scratch: str) -> list[dict[str, Any]]:
+    """A verdict for each signature, and what was compiled for the n-th of them in the folder ``n`` of ``scratch``."""
+    tensorflow = TensorFlowModel(job.folder, SessionOptions(tags=tuple(job.tags), intra_op_parallelism=job.num_threads))
+    samples = _read_samples(job.samples)
+    verdicts = []
+    for position, name in enumerate(job.signatures):
+        signature = tensorflow.signatures[name]
+        artefact = os.path.join(scratch, str(position))
+        os.mkdir(artefact)
+        verdict = _try(job, engine, tensorflow, signature, artefact, samples.get(name, []))
+        verdicts.append({"signature": name, "artefact": str(position), **verdict.to_json()})
+    return verdicts
+
+
+def _try(
+    job: Job,
+    engine: Engine,
+    tensorflow: TensorFlowModel,
+    signature: Signature,
+    artefact: str,
+    samples: Sequence[Inputs],
+) -> Verdict:
+    reason = objection(signature)
+    if reason:
+        return Verdict(engine.name, reason)
+    try:
+        graph = read_meta_graph(job.folder, job.tags)
+        if "Assert" in GraphOps(graph.graph_def).behind(spec.tensor_name for spec in signature.outputs.values()):
+            return Verdict(engine.name, "the graph has assertions, which other engines leave out")
+        engine.compile(job.folder, job.tags, signature, artefact)
+        compiled = engine.open(artefact, signature, job.num_threads)
+    except ServingError as error:
+        return Verdict(engine.name, f"it cannot be compiled: {error.message}")
+    return Trial(tensorflow, signature, engine.name, compiled, samples).verdict()
+
+
+def _step_back(memory_limit: int) -> None:
+    if hasattr(os, "nice"):
+        os.nice(19)
+    if memory_limit:
+        MemoryLimit(memory_limit)
+    if sys.platform == "linux":
+        try:
+            with open("/proc/self/oom_score_adj", "w") as file:
+                file.write(str(_OOM_SCORE))
+        except OSError:
+            logger.debug("the kernel takes no OOM score")
+
+
+def _end_with_the_server() -> None:
+    """The server holds the other end of stdin open as long as it lives and wants the answer."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
