@@ -11,7 +11,7 @@ from enum import Enum
 
 from pyserving.acceleration.cache import default_root
 from pyserving.acceleration.engines import ENGINES
-from pyserving.acceleration.model import Accelerated, AcceleratedModel
+from pyserving.acceleration.model import TENSORFLOW, Accelerated, AcceleratedModel
 from pyserving.acceleration.trial_inputs import (
     FLOAT_KINDS,
     InputMaker,
@@ -115,13 +115,9 @@ class Accelerator:
         reasons = self._reasons.get(servable, {})
         return {name: SignatureReport(model.engine(name), reasons.get(name, {})) for name in sorted(model.signatures)}
 
-    def serving(self) -> dict[tuple[str, str, str, str], float]:
-        """A 1 for each name, version, signature and the engine that serves it."""
-        return {
-            (servable.name, str(servable.version), signature, report.engine): 1.0
-            for servable in list(self._models)
-            for signature, report in self.report(servable).items()
-        }
+    def servables(self) -> list[ServableId]:
+        """The versions that there is something to say of."""
+        return list(self._models)
 
     def stop(self) -> None:
         """Ends what is going on; nothing is waited for. Nothing starts any more."""
@@ -192,9 +188,9 @@ class Accelerator:
     def _accelerate(self, work: "_Work") -> None:
         servable, model = work.servable, work.model
         samples = self._samples(work)
-        reasons: dict[str, dict[str, str]] = {name: {} for name in model.signatures}
+        reasons: dict[str, dict[str, str]] = {name: {} for name in _served(model)}
         worthwhile = []
-        for signature in model.signatures.values():
+        for signature in [model.signatures[name] for name in reasons]:
             reason = objection(signature) or _too_cheap(model.tensorflow, signature, samples.get(signature.name, []))
             if reason:
                 reasons[signature.name] = dict.fromkeys(self._engines, reason)
@@ -218,9 +214,11 @@ class Accelerator:
             self._switch(work, model.signatures[name], findings.get(name, []), reasons[name])
         if servable in self._models:
             self._reasons[servable] = reasons
-            for name in sorted(reasons):
-                told = "; ".join(f"{engine}: {why}" for engine, why in reasons[name].items() if why)
-                logger.info("%s, signature %s is served by %s (%s)", servable, name, model.engine(name), told or "-")
+            for name, of_engines in reasons.items():
+                if model.engine(name) == TENSORFLOW:
+                    told = "; ".join(f"{engine}: {why}" for engine, why in of_engines.items())
+                    level = logging.INFO if name in worthwhile else logging.DEBUG
+                    logger.log(level, "%s, signature %s stays on TensorFlow (%s)", servable, name, told)
 
     def _samples(self, work: "_Work") -> Mapping[str, list[Inputs]]:
         wanted = self._options.num_requests
@@ -390,6 +388,11 @@ class StartingLoader:
 
     def unload(self) -> None:
         self._loader.unload()
+
+
+def _served(model: AcceleratedModel) -> list[str]:
+    """The signatures that clients call."""
+    return sorted(name for name in model.signatures if not name.startswith("__saved_model_"))
 
 
 def _too_cheap(model: TensorFlowModel, signature: Signature, samples: Sequence[Inputs]) -> str:

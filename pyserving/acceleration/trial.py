@@ -70,7 +70,7 @@ class Trial:
             self._inputs.find_ranges(self._smallest(bases[0]), self._expected)
             largest = self._compare_all(bases)
             gate = self._gate(bases, largest)
-            timings = self._timings(bases)
+            timings = self._timings(bases, gate)
         except Disagreement as found:
             return Verdict(self._name, str(found), largest_difference=self._largest_difference)
         except ServingError as error:
@@ -152,26 +152,28 @@ class Trial:
     def _expected(self, inputs: Inputs) -> list[Array]:
         return self._tensorflow.run(self._signature, inputs, self._outputs)
 
-    def _timings(self, bases: Sequence[Shapes]) -> list[Timing]:
+    def _timings(self, bases: Sequence[Shapes], gate: Gate) -> list[Timing]:
         kind = FLOAT_KINDS[1]
         if not self._signature.row_wise:
-            return [self._time(str(list(base.values())), [self._inputs.make(base, kind)]) for base in bases[:2]]
+            return [self._time(str(list(base.values())), [self._inputs.make(base, kind)], gate) for base in bases[:2]]
         by_rows = {rows: rows_of(bases[0], rows) for rows in (1, 2, 3, 8)}
         made = {
             rows: self._inputs.make(shapes, kind) for rows, shapes in by_rows.items() if fits(shapes, self._signature)
         }
         timings = [
-            self._time(f"{rows} rows" if rows > 1 else "1 row", [made[rows]]) for rows in _TIMED_ROWS if rows in made
+            self._time(f"{rows} rows" if rows > 1 else "1 row", [made[rows]], gate)
+            for rows in _TIMED_ROWS
+            if rows in made
         ]
         # Joined requests come in all sizes, and an engine may have to get ready for each.
-        timings.append(self._time("1 to 3 rows in turn", [made[rows] for rows in (1, 2, 3) if rows in made]))
+        timings.append(self._time("1 to 3 rows in turn", [made[rows] for rows in (1, 2, 3) if rows in made], gate))
         return timings
 
-    def _time(self, rows: str, inputs: Sequence[Inputs]) -> Timing:
+    def _time(self, rows: str, inputs: Sequence[Inputs], gate: Gate) -> Timing:
         """Both in turn, so that what else the machine does hits both."""
         runs: tuple[Callable[[Inputs], object], ...] = (
             self._tensorflow_run(inputs[0]),
-            lambda each: self._engine.run(each, self._outputs),
+            lambda each: gate.admits(each) and self._engine.run(each, self._outputs),
         )
         seconds: tuple[list[float], list[float]] = ([], [])
         for run in runs:

@@ -74,7 +74,7 @@ class TrialProcess:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     # What TensorFlow and OpenVINO write there is for those who work on them.
-                    env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
+                    env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
                 )
             timer = threading.Timer(_SECONDS, process.kill)
             timer.start()

@@ -24,6 +24,7 @@ from pyserving.api.status import StatusApi
 from pyserving.api.status_name import status_name
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
+from pyserving.core.servable import ServableId
 from pyserving.core.state import ServableState
 from pyserving.monitoring.exposition import CONTENT_TYPE, write_page
 from pyserving.monitoring.metrics import Family
@@ -70,6 +71,8 @@ _CORS_HEADERS = (
 _MAX_CACHED_ROUTES = 1024
 
 
+Engines = Callable[[ServableId], Mapping[str, object]]
+"""What there is to say of the engines of a version, by signature."""
 Collect = Callable[[], Awaitable[Sequence[Family]]]
 """Returns all metrics as they are now."""
 
@@ -99,6 +102,7 @@ class RestApi:
         timeout: float,
         cors: bool = False,
         health: Health | None = None,
+        engines: Engines = lambda _: {},
         metrics_path: str = "",
         collect: Collect | None = None,
         check_method_names: bool = False,
@@ -107,7 +111,8 @@ class RestApi:
         """``timeout``: the most that a request may take, in seconds. ``cors``: web pages of any origin may call.
 
         With ``health``, ``/healthz``, ``/readyz`` and the list of all models at ``/v1/models`` are served, which the
-        original does not have; with ``metrics_path``, the page for Prometheus: of what ``collect`` returns, or else of
+        original does not have, and there ``engines`` tells of each version which engine serves its signatures, and
+        why others do not; with ``metrics_path``, the page for Prometheus: of what ``collect`` returns, or else of
         ``metrics``. ``logs``: where requests are recorded, by model; it may change at any time.
         ``check_method_names``: see Engine.
         """
@@ -126,6 +131,7 @@ class RestApi:
         self._answers = {action: metrics.answers(action, "REST") for action in ("predict", "classify", "regress")}
         self._other_answers = metrics.answers("", "REST")
         self._collect = collect
+        self._engines = engines
         self._timeout = timeout
         self._logs = logs
         self._routes: dict[tuple[str, str], Route] = {}
@@ -268,8 +274,13 @@ class RestApi:
         return HttpResponse(200, page, CONTENT_TYPE, headers=self._headers)
 
     async def _listing(self, health: Health) -> HttpResponse:
-        models = {name: _status_of(self._status.known_states(name)) for name in health.models()}
+        models = {name: self._listed(self._status.known_states(name)) for name in health.models()}
         return HttpResponse(200, orjson.dumps({"models": models}), headers=self._headers)
+
+    def _listed(self, states: Sequence[ServableState]) -> dict[str, object]:
+        listed = _status_of(states)
+        engines = {str(state.id.version): engines for state in states if (engines := self._engines(state.id))}
+        return listed | {"engines": engines} if engines else listed
 
     def _status_body(self, spec: ModelSpec) -> bytes:
         return orjson.dumps(_status_of(self._status.states(spec)))

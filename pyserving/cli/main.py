@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 import pyserving
+from pyserving.acceleration.accelerator import Acceleration, AccelerationOptions
+from pyserving.acceleration.cache import default_root
 from pyserving.batching.parameters import Batching
 from pyserving.cli.example_request import curl_line
 from pyserving.cli.model_folder import find_models
@@ -71,6 +73,25 @@ def main() -> None:
     help="Whether code in version folders (model.py) is run; process: always in a process of its own.",
 )
 @click.option(
+    "--accelerate",
+    type=click.Choice([choice.value for choice in Acceleration]),
+    default=Acceleration.AUTO.value,
+    show_default=True,
+    help="Engines that may take SavedModels over from TensorFlow, once they were seen to give the same answers faster.",
+)
+@click.option(
+    "--acceleration-cache",
+    type=click.Path(file_okay=False),
+    default=default_root(),
+    help="Folder for what they compile; by default pyserving/acceleration in the user's cache.",
+)
+@click.option(
+    "--acceleration-requests",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Clients' requests that are kept in memory for the first comparison, up to so many a signature.",
+)
+@click.option(
     "--batching",
     type=click.Choice([choice.value for choice in Batching]),
     default=Batching.AUTOMATIC.value,
@@ -112,6 +133,9 @@ def serve(
     threads: int,
     op_libraries: tuple[str, ...],
     python_models: str,
+    accelerate: str,
+    acceleration_cache: str,
+    acceleration_requests: int,
     batching: str,
     batching_exclude: tuple[str, ...],
     grace: float,
@@ -135,6 +159,7 @@ def serve(
             model_memory_limit=memory_limit,
             op_libraries=op_libraries,
             python_options=PythonOptions(PythonModels(python_models)),
+            acceleration=AccelerationOptions(Acceleration(accelerate), acceleration_cache, acceleration_requests),
             batching=Batching(batching),
             never_automatic=batching_exclude,
             grace_period=grace,

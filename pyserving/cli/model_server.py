@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import pyserving
+from pyserving.acceleration.accelerator import Acceleration, AccelerationOptions
+from pyserving.acceleration.cache import default_root
 from pyserving.batching.parameters import Batching
 from pyserving.cli.model_server_flags import ModelServerFlags, read_command_line, usage
 from pyserving.cli.platform_config import PLATFORM, PlatformConfig, platform_from_file, platform_from_flags
@@ -89,6 +91,7 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         op_libraries=tuple(path for path in flags.custom_op_libraries.split(",") if path),
         prefer_tflite=platform.prefer_tflite,
         python_options=_python_options(flags),
+        acceleration=_acceleration(flags),
         tflite_options=platform.tflite_options,
         warmup_iterations=platform.warmup_iterations,
         metrics_path=_metrics_path(flags),
@@ -98,6 +101,17 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         wait_for_models=True,
         resolve_status_labels=False,
     )
+
+
+def _acceleration(flags: ModelServerFlags) -> AccelerationOptions:
+    try:
+        choice = Acceleration(flags.accelerate)
+    except ValueError:
+        names = ", ".join(choice.value for choice in Acceleration)
+        raise invalid_argument(f"--accelerate must be one of {names}, not {flags.accelerate}") from None
+    if flags.acceleration_requests < 0:
+        raise invalid_argument(f"--acceleration_requests must be at least 0, got {flags.acceleration_requests}")
+    return AccelerationOptions(choice, flags.acceleration_cache or default_root(), flags.acceleration_requests)
 
 
 def _python_options(flags: ModelServerFlags) -> PythonOptions:

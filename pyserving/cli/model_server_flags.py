@@ -102,6 +102,25 @@ class ModelServerFlags:
         "TensorFlow Serving does not have this flag.",
     )
 
+    accelerate: str = _flag(
+        "auto",
+        _MODELS,
+        "Engines that may take SavedModels over from TensorFlow, once they were seen to give the same answers faster: "
+        "auto (those that are installed), off, openvino or tflite. TensorFlow Serving does not have this flag.",
+    )
+    acceleration_cache: str = _flag(
+        "",
+        _MODELS,
+        "Folder for what they compile; empty: pyserving/acceleration in the user's cache. TensorFlow Serving does not "
+        "have this flag.",
+    )
+    acceleration_requests: int = _flag(
+        0,
+        _MODELS,
+        "Clients' requests that are kept in memory for the first comparison, up to so many a signature. TensorFlow "
+        "Serving does not have this flag.",
+    )
+
     file_system_poll_wait_seconds: int = _flag(
         1, _LOADING, "Seconds between two looks for new versions; 0: one look at the start."
     )

@@ -25,11 +25,11 @@ from pyserving.core.state import ServableState
 from pyserving.monitoring.process import add_process_metrics
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.server.directory import Directory
-from pyserving.server.loaders import Loaders
+from pyserving.server.loaders import Loaders, accelerator_of
 from pyserving.server.ports import Ports, Tls
 from pyserving.server.request_log_writer import RequestLogWriter
 from pyserving.server.settings import Settings
-from pyserving.server.state_metrics import add_front_metrics
+from pyserving.server.state_metrics import add_acceleration_metrics, add_front_metrics
 from pyserving.server.warmup import Warmup
 from pyserving.transport.balance import Seat
 from pyserving.transport.grpc import GrpcConnection
@@ -72,7 +72,8 @@ class Front:
         )
         self._models = models = Models(directory.serving, directory.labels)
         composition = Composition(self._executor, self.metrics, models)
-        self.loaders = Loaders(settings, policies, self.metrics, self._warmup, composition.open_session)
+        self._accelerator = accelerator = accelerator_of(settings)
+        self.loaders = Loaders(settings, policies, self.metrics, self._warmup, composition.open_session, accelerator)
         self._health = Health(directory.monitor, lambda: [model.name for model in directory.models])
         self._settings = settings
         self._directory = directory
@@ -84,6 +85,7 @@ class Front:
         directory.subscribe(self._log_requests)
         directory.bus.subscribe(self._tell_health)
         add_process_metrics(self.metrics.registry)
+        add_acceleration_metrics(self.metrics.registry, accelerator)
         add_front_metrics(self.metrics.registry, directory.serving, self._listeners, self._request_log_writer)
 
     async def accept(self, ports: Ports, tls: Tls, seat: Seat | None = None) -> None:
@@ -110,6 +112,7 @@ class Front:
             timeout=settings.rest_timeout,
             cors=settings.cors,
             health=self._health if settings.health else None,
+            engines=self._accelerator.report,
             metrics_path=settings.metrics_path,
             collect=self._collect,
             check_method_names=settings.check_method_names,
@@ -143,6 +146,7 @@ class Front:
         """Takes no new request, and lets those in flight end within the grace period."""
         self._health.drain()
         self._warmup.stop()
+        self._accelerator.stop()
         grace = self._settings.grace_period
         cut_off = sum(await asyncio.gather(*(listener.stop(grace) for listener in self._listeners)))
         if cut_off:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from pyserving.acceleration.accelerator import AccelerationOptions
 from pyserving.batching.parameters import Batching, Policy
 from pyserving.platforms.python.options import PythonOptions
 from pyserving.platforms.tensorflow.session_config import SessionOptions
@@ -74,6 +75,8 @@ class Settings:
     """Of a version folder with both, serve ``model.tflite``; one that has nothing else is served in any case."""
     tflite_options: TFLiteOptions = field(default_factory=TFLiteOptions)
     python_options: PythonOptions = field(default_factory=PythonOptions)
+    acceleration: AccelerationOptions = field(default_factory=AccelerationOptions)
+    """Which other engines may take SavedModels over from TensorFlow."""
     warmup_iterations: int = 1
     """How often each of a version's recorded requests is replayed before it is available; 0: there is no warmup."""
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from pyserving.acceleration.accelerator import Accelerator
 from pyserving.core.monitor import ServableStateMonitor
 from pyserving.core.serving_map import ServingMap
 from pyserving.core.state import State
@@ -27,6 +28,28 @@ def add_version_metrics(registry: Registry, monitor: ServableStateMonitor) -> No
 
     registry.add(Gauge("pyserving_versions", ["model_name", "state"], versions))
     registry.add(Gauge("pyserving_failed_versions", ["model_name"], failed))
+
+
+def add_acceleration_metrics(registry: Registry, accelerator: Accelerator) -> None:
+    """Which engine serves which signature, and how often its answers were compared with TensorFlow's."""
+    labels = ["model_name", "version", "signature", "engine"]
+
+    def compared() -> dict[Labels, float]:
+        return {(name,): count for name, count in accelerator.compared.items()}
+
+    def disagreed() -> dict[Labels, float]:
+        return {(name,): accelerator.disagreed[name] for name in list(accelerator.compared)}
+
+    def serving() -> dict[Labels, float]:
+        return {
+            (servable.name, str(servable.version), signature, report.engine): 1
+            for servable in accelerator.servables()
+            for signature, report in accelerator.report(servable).items()
+        }
+
+    registry.add(Gauge("pyserving_signature_engine", labels, serving))
+    registry.add(Gauge("pyserving_compared_answers_total", ["model_name"], compared, only_grows=True))
+    registry.add(Gauge("pyserving_disagreeing_answers_total", ["model_name"], disagreed, only_grows=True))
 
 
 def add_front_metrics(
