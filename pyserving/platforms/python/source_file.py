@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import sys
+import threading
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
@@ -22,6 +23,10 @@ _FOLDED = (ast.Constant, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop)
 
 _numbers = itertools.count(1)
 
+# Before 3.11.8 and 3.12.2, threads that build syntax trees at the same time share one count of their depth, and
+# ast.parse may raise SystemError (github.com/python/cpython/issues/106905).
+_one_parses = threading.Lock()
+
 
 @dataclass(frozen=True, slots=True)
 class Constants:
@@ -37,7 +42,9 @@ def read_constants(folder: str) -> Constants:
     file = os.path.join(folder, FILE_NAME)
     try:
         with open(file, "rb") as stream:
-            tree = ast.parse(stream.read(), file)
+            text = stream.read()
+        with _one_parses:
+            tree = ast.parse(text, file)
     except OSError as error:
         raise ServingError(Code.NOT_FOUND, f"{file} cannot be read: {error.strerror}") from None
     except (SyntaxError, ValueError) as error:
