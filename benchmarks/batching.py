@@ -123,7 +123,7 @@ def server(way: Fixed | str, models: Sequence[str], scratch: Path, warm_seconds:
         parameters = scratch / f"{grpc_port}.batching"
         parameters.write_text(way.text())
         flags += ["--enable_batching", f"--batching_parameters_file={parameters}"]
-    command = [sys.executable, "-m", "pyserving.cli.model_server", f"--port={grpc_port}"]
+    command = [sys.executable, "-m", "pyserving.cli.model_server", "--accelerate=off", f"--port={grpc_port}"]
     with running(
         [*command, f"--model_config_file={config}", *flags], grpc_port, log=scratch / f"{grpc_port}.log"
     ) as pid:

@@ -87,6 +87,7 @@ class ChangingServer:
         self._process = subprocess.Popen(
             [
                 sys.executable, "-m", "pyserving.cli.main", "serve", f"--config={config}", "--host=127.0.0.1",
+                "--accelerate=off",
                 f"--rest-port={self.rest}", f"--port={self.grpc}", "--poll=0.1", "--log-format=json", *arguments,
             ],
             cwd=ROOT, stderr=subprocess.PIPE,

@@ -51,6 +51,10 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+# Trials of other engines would take part in the figures.
+_PYSERVING = [sys.executable, "-m", "pyserving.cli.model_server", "--accelerate=off"]
+
+
 def _model_server(start: Start) -> list[object]:
     """The flags that TensorFlow Serving and PyServing share."""
     config = start.scratch / "models.config"
@@ -128,13 +132,12 @@ CONTENDERS: dict[str, Contender] = {
         ),
         Contender(
             "pyserving", "PyServing",
-            lambda start: [sys.executable, "-m", "pyserving.cli.model_server", *_model_server(start)],
-            "`tensorflow_model_server` as it is by default", transports=("rest", "grpc"),
+            lambda start: [*_PYSERVING, *_model_server(start)],
+            "`tensorflow_model_server` on TensorFlow alone (`--accelerate=off`)", transports=("rest", "grpc"),
         ),
         Contender(
             "pyserving-workers", f"PyServing, {WORKERS} workers",
-            lambda start: [sys.executable, "-m", "pyserving.cli.model_server", f"--workers={WORKERS}",
-                           *_model_server(start)],
+            lambda start: [*_PYSERVING, f"--workers={WORKERS}", *_model_server(start)],
             f"the same with `--workers={WORKERS}`", transports=("rest", "grpc"),
         ),
         Contender(
