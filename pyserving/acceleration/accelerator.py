@@ -12,30 +12,17 @@ from enum import Enum
 from pyserving.acceleration.cache import default_root
 from pyserving.acceleration.engines import ENGINES
 from pyserving.acceleration.model import TENSORFLOW, Accelerated, AcceleratedModel
-from pyserving.acceleration.trial_inputs import (
-    FLOAT_KINDS,
-    InputMaker,
-    Inputs,
-    fits,
-    objection,
-    rows_of,
-    tails,
-    whole_shapes,
-)
+from pyserving.acceleration.search import Search
+from pyserving.acceleration.trial_inputs import Inputs
 from pyserving.acceleration.trial_process import Job
 from pyserving.acceleration.trials import Finding, TrialFailed, TrialProcess
-from pyserving.acceleration.verdict import best
 from pyserving.core.background import work_in_background
-from pyserving.core.errors import ServingError
 from pyserving.core.loader import Loader
 from pyserving.core.resources import Resources
 from pyserving.core.servable import Servable, ServableId
 from pyserving.platforms.model import Array, Signature
 from pyserving.platforms.tensorflow.model import TensorFlowModel
 
-_WORTH_SECONDS = 100e-6
-"""Runs that take less are not worth the memory of a second engine."""
-_LONG_RUN_SECONDS = 2e-3
 _PATIENCE_SECONDS = 30.0
 """How long requests are waited for that were asked for as samples."""
 _WARMUP_SAMPLES = 8
@@ -70,6 +57,10 @@ class AccelerationOptions:
     tags: Sequence[str] = ("serve",)
     num_threads: int = 0
     """That share one operation; 0: as many as there are cores."""
+
+    def job(self, engine: str, folder: str, signatures: Sequence[str]) -> Job:
+        """What a trial of an engine on a version is told."""
+        return Job(engine, folder, tuple(self.tags), tuple(signatures), self.num_threads, self.cache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,37 +178,23 @@ class Accelerator:
 
     def _accelerate(self, work: "_Work") -> None:
         servable, model = work.servable, work.model
-        samples = self._samples(work)
-        reasons: dict[str, dict[str, str]] = {name: {} for name in _served(model)}
-        worthwhile = []
-        for signature in [model.signatures[name] for name in reasons]:
-            reason = objection(signature) or _too_cheap(model.tensorflow, signature, samples.get(signature.name, []))
-            if reason:
-                reasons[signature.name] = dict.fromkeys(self._engines, reason)
-            else:
-                worthwhile.append(signature.name)
-        findings: dict[str, list[Finding]] = {}
-        for engine in self._engines if worthwhile else ():
+        search = Search(model.tensorflow, self._engines, self._samples(work), self._options.num_threads)
+        for engine in self._engines if search.worthwhile else ():
             try:
-                found = self._try(work, engine, worthwhile, samples)
+                search.take(self._try(work, engine, search))
             except TrialFailed as error:
                 if servable not in self._models:
                     return
                 logger.warning("%s was not tried on %s: %s", engine, servable, error)
-                for name in worthwhile:
-                    reasons[name][engine] = f"the trial failed: {error}"
-                continue
-            for finding in found:
-                findings.setdefault(finding.signature, []).append(finding)
-                reasons[finding.signature][engine] = finding.verdict.objection
-        for name in worthwhile:
-            self._switch(work, model.signatures[name], findings.get(name, []), reasons[name])
+                search.failed(engine, error)
+        for name in search.worthwhile:
+            self._switch(work, name, search)
         if servable in self._models:
-            self._reasons[servable] = reasons
-            for name, of_engines in reasons.items():
+            self._reasons[servable] = search.reasons
+            for name, of_engines in search.reasons.items():
                 if model.engine(name) == TENSORFLOW:
                     told = "; ".join(f"{engine}: {why}" for engine, why in of_engines.items())
-                    level = logging.INFO if name in worthwhile else logging.DEBUG
+                    level = logging.INFO if name in search.worthwhile else logging.DEBUG
                     logger.log(level, "%s, signature %s stays on TensorFlow (%s)", servable, name, told)
 
     def _samples(self, work: "_Work") -> Mapping[str, list[Inputs]]:
@@ -229,71 +206,47 @@ class Accelerator:
             time.sleep(0.1)
         return work.model.stop_keeping_samples()
 
-    def _try(
-        self, work: "_Work", engine: str, signatures: Sequence[str], samples: Mapping[str, list[Inputs]]
-    ) -> list[Finding]:
-        options = self._options
-        process = TrialProcess(
-            Job(engine, work.folder, tuple(options.tags), tuple(signatures), options.num_threads, options.cache)
-        )
+    def _try(self, work: "_Work", engine: str, search: Search) -> list[Finding]:
+        process = TrialProcess(self._options.job(engine, work.folder, search.worthwhile))
         with self._lock:
             if self._stopping or work.servable not in self._models:
                 raise TrialFailed("it was cancelled")
             self._running[work.servable] = process
         try:
-            return process.run({name: samples.get(name, []) for name in signatures})
+            return process.run({name: search.samples.get(name, []) for name in search.worthwhile})
         finally:
             with self._lock:
                 self._running.pop(work.servable, None)
 
-    def _switch(
-        self, work: "_Work", signature: Signature, findings: Sequence[Finding], reasons: dict[str, str]
-    ) -> None:
+    def _switch(self, work: "_Work", name: str, search: Search) -> None:
         """Opens the best engine that there is, and lets it serve the signature."""
-        left = list(findings)
-        while (verdict := best([finding.verdict for finding in left])) is not None:
-            finding = next(each for each in left if each.verdict is verdict)
-            left.remove(finding)
-            assert verdict.gate is not None
-            try:
-                compiled = ENGINES[verdict.engine].open(finding.artefact, signature, self._options.num_threads)
-                shapes = _ordinary_shapes(signature)
-                if shapes is not None:
-                    # The first run takes many times as long as the next.
-                    compiled.run(InputMaker(signature).make(shapes, FLOAT_KINDS[0]), tuple(signature.outputs))
-            except ServingError as error:
-                reasons[verdict.engine] = f"what was compiled cannot be used: {error.message}"
-                logger.warning("%s, signature %s, %s: %s", work.servable, signature.name, verdict.engine, error.message)
-                continue
-            if not work.model.accelerate(signature.name, Accelerated(verdict.engine, compiled, verdict.gate)):
-                compiled.close()
-                return
-            for other in left:
-                if not other.verdict.objection:
-                    reasons[other.verdict.engine] = (
-                        f"{other.verdict.gain:.2f} x as fast as TensorFlow, and {verdict.engine} {verdict.gain:.2f} x"
-                    )
-            reasons.pop(verdict.engine, None)
-            times = ", ".join(f"{timing.gain:.1f} x with {timing.rows}" for timing in verdict.timings)
-            logger.info(
-                "%s, signature %s goes to %s, which is faster than TensorFlow (%s; largest difference %.2g)",
-                work.servable,
-                signature.name,
-                verdict.engine,
-                times,
-                verdict.largest_difference,
-                extra={
-                    "fields": {
-                        "event": "accelerated",
-                        "model": work.servable.name,
-                        "version": work.servable.version,
-                        "signature": signature.name,
-                        "engine": verdict.engine,
-                        "gain": round(verdict.gain, 2),
-                    }
-                },
-            )
+        opened = search.open_best(name)
+        if opened is None:
             return
+        verdict, compiled = opened
+        assert verdict.gate is not None
+        if not work.model.accelerate(name, Accelerated(verdict.engine, compiled, verdict.gate)):
+            compiled.close()
+            return
+        times = ", ".join(f"{timing.gain:.1f} x with {timing.rows}" for timing in verdict.timings)
+        logger.info(
+            "%s, signature %s goes to %s, which is faster than TensorFlow (%s; largest difference %.2g)",
+            work.servable,
+            name,
+            verdict.engine,
+            times,
+            verdict.largest_difference,
+            extra={
+                "fields": {
+                    "event": "accelerated",
+                    "model": work.servable.name,
+                    "version": work.servable.version,
+                    "signature": name,
+                    "engine": verdict.engine,
+                    "gain": round(verdict.gain, 2),
+                }
+            },
+        )
 
     def _compare(self) -> None:
         work_in_background()
@@ -388,42 +341,3 @@ class StartingLoader:
 
     def unload(self) -> None:
         self._loader.unload()
-
-
-def _served(model: AcceleratedModel) -> list[str]:
-    """The signatures that clients call."""
-    return sorted(name for name in model.signatures if not name.startswith("__saved_model_"))
-
-
-def _too_cheap(model: TensorFlowModel, signature: Signature, samples: Sequence[Inputs]) -> str:
-    """Why no engine is worth trying; empty where one may be."""
-    shapes = _ordinary_shapes(signature)
-    if shapes is not None:
-        inputs = InputMaker(signature).make(shapes, FLOAT_KINDS[0])
-    elif samples:
-        inputs = samples[0]
-    else:
-        return "the shapes of its inputs are not known, and no recorded request shows them"
-    outputs = tuple(signature.outputs)
-    try:
-        start = time.perf_counter()
-        model.run(signature, inputs, outputs)
-        seconds = time.perf_counter() - start
-        for _ in range(5):
-            if seconds > _LONG_RUN_SECONDS:
-                break
-            start = time.perf_counter()
-            model.run(signature, inputs, outputs, inline=True)
-            seconds = min(seconds, time.perf_counter() - start)
-    except ServingError as error:
-        return f"TensorFlow refuses a run on zeros: {error.message}"
-    if seconds < _WORTH_SECONDS:
-        return f"a run takes TensorFlow but {seconds * 1e6:.0f} us"
-    return ""
-
-
-def _ordinary_shapes(signature: Signature) -> dict[str, tuple[int, ...]] | None:
-    """Those of one row, or of whole inputs; None where they are not known, or large."""
-    rows = tails(signature)
-    shapes = rows_of(rows, 1) if rows is not None else whole_shapes(signature)
-    return shapes if shapes is not None and fits(shapes, signature) else None

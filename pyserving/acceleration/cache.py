@@ -6,11 +6,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-_VERDICTS = "verdicts.json"
+_VERDICT = "verdict.json"
 
 
 def default_root() -> str:
@@ -19,11 +19,9 @@ def default_root() -> str:
     return os.path.join(base, "pyserving", "acceleration")
 
 
-def content_key(folder: str, others: Sequence[str]) -> str:
-    """A name for all files of a version folder, and what else counts. Raises OSError."""
+def digest_of_files(folder: str) -> str:
+    """A name for all files of a version folder. Raises OSError."""
     digest = hashlib.sha256()
-    for other in others:
-        digest.update(f"{len(other)}:{other}".encode())
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
@@ -32,6 +30,14 @@ def content_key(folder: str, others: Sequence[str]) -> str:
             with open(path, "rb") as file:
                 while piece := file.read(1 << 20):
                     digest.update(piece)
+    return digest.hexdigest()
+
+
+def key_of(parts: Sequence[str]) -> str:
+    """The name of an entry that depends on all these."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}:{part}".encode())
     return digest.hexdigest()[:40]
 
 
@@ -42,14 +48,14 @@ class Entry:
         self.path = os.path.join(root, key)
         self._root = root
 
-    def read(self) -> list[dict[str, Any]] | None:
+    def read(self) -> dict[str, Any] | None:
         """What was written at last; None where there is nothing, or nothing that can be read."""
         try:
-            with open(os.path.join(self.path, _VERDICTS), encoding="utf-8") as file:
+            with open(os.path.join(self.path, _VERDICT), encoding="utf-8") as file:
                 found = json.load(file)
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, list) else None
+        return found if isinstance(found, dict) else None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -69,16 +75,16 @@ class Entry:
         scratch = tempfile.mkdtemp(prefix=".new-", dir=self._root)
         try:
             yield scratch
-            if os.path.exists(os.path.join(scratch, _VERDICTS)):
+            if os.path.exists(os.path.join(scratch, _VERDICT)):
                 shutil.rmtree(self.path, ignore_errors=True)  # one that could not be read
                 os.rename(scratch, self.path)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
     @staticmethod
-    def write(scratch: str, verdicts: Sequence[dict[str, Any]]) -> None:
+    def write(scratch: str, verdict: Mapping[str, Any]) -> None:
         """Raises OSError."""
-        with open(os.path.join(scratch, _VERDICTS), "w", encoding="utf-8") as file:
-            json.dump(verdicts, file, indent=1)
+        with open(os.path.join(scratch, _VERDICT), "w", encoding="utf-8") as file:
+            json.dump(verdict, file, indent=1)
             file.flush()
             os.fsync(file.fileno())

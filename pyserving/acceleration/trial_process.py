@@ -1,8 +1,8 @@
 """A trial in a process of its own: ``python -m pyserving.acceleration.trial_process``.
 
 Compilers crash, and take memory and time. Here they harm nobody: the process has the lowest priority and a limit of
-memory, and ends when its server does. It reads one line of JSON (a ``Job``) and writes one: the folder of the cache and
-the verdicts, or an error.
+memory, and ends when its server does. It reads one line of JSON (a ``Job``) and writes one: what it found of each
+signature, or an error.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pyserving.acceleration.cache import Entry, content_key
+from pyserving.acceleration.cache import Entry, digest_of_files, key_of
 from pyserving.acceleration.engines import ENGINES, Engine, versions
 from pyserving.acceleration.trial import Trial
 from pyserving.acceleration.trial_inputs import Inputs, objection
@@ -32,6 +32,8 @@ from pyserving.platforms.tensorflow.session_config import SessionOptions
 
 _FORMAT = "1"
 """To be raised when what lies in the cache, or how it is judged, changes."""
+_ARTEFACT = "compiled"
+"""The folder in an entry of the cache with what the engine has compiled."""
 _OOM_SCORE = 1000
 """The first to be killed when the machine runs out of memory."""
 
@@ -70,8 +72,7 @@ def main() -> None:
     _step_back(job.memory_limit)
     threading.Thread(target=_end_with_the_server, daemon=True).start()
     try:
-        path, verdicts = _look_up_or_try(job)
-        answer: dict[str, Any] = {"path": path, "verdicts": verdicts}
+        answer: dict[str, Any] = {"findings": _look_up_or_try(job)}
     except (ServingError, OSError) as error:
         answer = {"error": error.message if isinstance(error, ServingError) else str(error)}
     except MemoryError:
@@ -103,37 +104,42 @@ def _read_samples(path: str) -> dict[str, list[Inputs]]:
     return {signature: list(by_number.values()) for signature, by_number in found.items()}
 
 
-def _look_up_or_try(job: Job) -> tuple[str, list[dict[str, Any]]]:
+def _look_up_or_try(job: Job) -> list[dict[str, Any]]:
+    """A verdict for each signature, and the folder with what was compiled. Each has an entry of its own in the cache,
+    which so does not depend on what else was asked for."""
     engine = ENGINES[job.engine]
-    samples_key = ""
-    if job.samples:
-        with open(job.samples, "rb") as file:
-            samples_key = hashlib.file_digest(file, "sha256").hexdigest()
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    others = [_FORMAT, engine.name, versions(engine), str(job.num_threads), str(cores), samples_key]
-    key = content_key(job.folder, [*others, *job.tags, "", *job.signatures])
-    entry = Entry(job.cache, key)
-    with entry.locked():
-        found = entry.read()
-        if found is None:
-            with entry.writing() as scratch:
-                found = _try_all(job, engine, scratch)
-                Entry.write(scratch, found)
-    return entry.path, found
+    common = [_FORMAT, engine.name, versions(engine), str(job.num_threads), str(cores), digest_of_files(job.folder)]
+    options = SessionOptions(tags=tuple(job.tags), intra_op_parallelism=job.num_threads)
+    tensorflow: TensorFlowModel | None = None
+    all_samples = _read_samples(job.samples)
+    found = []
+    for name in job.signatures:
+        samples = all_samples.get(name, [])
+        entry = Entry(job.cache, key_of([*common, _digest(samples), *job.tags, "", name]))
+        with entry.locked():
+            verdict = entry.read()
+            cached = verdict is not None
+            if verdict is None:
+                tensorflow = tensorflow or TensorFlowModel(job.folder, options)
+                with entry.writing() as scratch:
+                    artefact = os.path.join(scratch, _ARTEFACT)
+                    os.mkdir(artefact)
+                    verdict = _try(job, engine, tensorflow, tensorflow.signatures[name], artefact, samples).to_json()
+                    Entry.write(scratch, verdict)
+        found.append(
+            {"signature": name, "artefact": os.path.join(entry.path, _ARTEFACT), "cached": cached, "verdict": verdict}
+        )
+    return found
 
 
-def _try_all(job: Job, engine: Engine, scratch: str) -> list[dict[str, Any]]:
-    """A verdict for each signature, and what was compiled for the n-th of them in the folder ``n`` of ``scratch``."""
-    tensorflow = TensorFlowModel(job.folder, SessionOptions(tags=tuple(job.tags), intra_op_parallelism=job.num_threads))
-    samples = _read_samples(job.samples)
-    verdicts = []
-    for position, name in enumerate(job.signatures):
-        signature = tensorflow.signatures[name]
-        artefact = os.path.join(scratch, str(position))
-        os.mkdir(artefact)
-        verdict = _try(job, engine, tensorflow, signature, artefact, samples.get(name, []))
-        verdicts.append({"signature": name, "artefact": str(position), **verdict.to_json()})
-    return verdicts
+def _digest(samples: Sequence[Inputs]) -> str:
+    digest = hashlib.sha256()
+    for inputs in samples:
+        for name, array in sorted(inputs.items()):
+            digest.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _try(

@@ -28,6 +28,8 @@ class Finding:
     verdict: Verdict
     artefact: str
     """The folder with what was compiled."""
+    cached: bool
+    """It was found earlier, by this program or another one."""
 
 
 class TrialFailed(Exception):  # noqa: N818  # nothing is wrong with the server
@@ -107,10 +109,11 @@ class TrialProcess:
             return [
                 Finding(
                     str(found["signature"]),
-                    Verdict.from_json(found),
-                    os.path.join(fields["path"], str(found["artefact"])),
+                    Verdict.from_json(found["verdict"]),
+                    str(found["artefact"]),
+                    bool(found["cached"]),
                 )
-                for found in fields["verdicts"]
+                for found in fields["findings"]
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise TrialFailed(f"what it answered cannot be read: {error}") from None
