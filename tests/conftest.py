@@ -52,6 +52,12 @@ def row_models_folder(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
+def optimize_models_folder(pytestconfig: pytest.Config) -> Path:
+    """The folder with the model of optimize_models.py. Not to be written to."""
+    return _built_by("optimize_models.py", pytestconfig)
+
+
+@pytest.fixture(scope="session")
 def tflite_folder(pytestconfig: pytest.Config) -> Path:
     """The folder with all models of tflite_models.py. Not to be written to."""
     pytest.importorskip("ai_edge_litert")

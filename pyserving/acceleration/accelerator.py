@@ -58,6 +58,11 @@ class AccelerationOptions:
     num_threads: int = 0
     """That share one operation; 0: as many as there are cores."""
 
+    @property
+    def num_samples(self) -> int:
+        """How many inputs of each signature are kept until engines are tried: those of the warmup, and of clients."""
+        return max(_WARMUP_SAMPLES, self.num_requests)
+
     def job(self, engine: str, folder: str, signatures: Sequence[str]) -> Job:
         """What a trial of an engine on a version is told."""
         return Job(engine, folder, tuple(self.tags), tuple(signatures), self.num_threads, self.cache)
@@ -75,7 +80,7 @@ class Accelerator:
     """Tries engines for one version after the other, on a thread of its own. Any thread may call its methods."""
 
     def __init__(self, options: AccelerationOptions) -> None:
-        self._options = options
+        self.options = options
         self._engines = options.choice.engines
         self._jobs: queue.Queue[_Work | None] = queue.Queue()
         self._shadows: queue.Queue[_Shadow] = queue.Queue(maxsize=1)
@@ -120,13 +125,9 @@ class Accelerator:
 
     # For its loaders
 
-    @property
-    def num_samples(self) -> int:
-        return max(_WARMUP_SAMPLES, self._options.num_requests)
-
     def start(self, servable: ServableId, model: AcceleratedModel, folder: str) -> None:
         """The version is loaded and warm."""
-        if not self._options.num_requests:
+        if not self.options.num_requests:
             model.keeps_samples = False
         with self._lock:
             if self._stopping:
@@ -178,7 +179,7 @@ class Accelerator:
 
     def _accelerate(self, work: "_Work") -> None:
         servable, model = work.servable, work.model
-        search = Search(model.tensorflow, self._engines, self._samples(work), self._options.num_threads)
+        search = Search(model.tensorflow, self._engines, self._samples(work), self.options.num_threads)
         for engine in self._engines if search.worthwhile else ():
             try:
                 search.take(self._try(work, engine, search))
@@ -198,7 +199,7 @@ class Accelerator:
                     logger.log(level, "%s, signature %s stays on TensorFlow (%s)", servable, name, told)
 
     def _samples(self, work: "_Work") -> Mapping[str, list[Inputs]]:
-        wanted = self._options.num_requests
+        wanted = self.options.num_requests
         end = time.monotonic() + _PATIENCE_SECONDS
         while wanted and time.monotonic() < end and work.servable in self._models:
             if any(len(kept) >= wanted for kept in work.model.samples.values()):
@@ -207,7 +208,7 @@ class Accelerator:
         return work.model.stop_keeping_samples()
 
     def _try(self, work: "_Work", engine: str, search: Search) -> list[Finding]:
-        process = TrialProcess(self._options.job(engine, work.folder, search.worthwhile))
+        process = TrialProcess(self.options.job(engine, work.folder, search.worthwhile))
         with self._lock:
             if self._stopping or work.servable not in self._models:
                 raise TrialFailed("it was cancelled")
@@ -304,7 +305,7 @@ class AcceleratedLoader:
         if not isinstance(loaded, TensorFlowModel):
             return loaded
         accelerator = self._accelerator
-        self._model = AcceleratedModel(loaded, str(self._id), accelerator.shadow, accelerator.num_samples)
+        self._model = AcceleratedModel(loaded, str(self._id), accelerator.shadow, accelerator.options.num_samples)
         return self._model
 
     def unload(self) -> None:

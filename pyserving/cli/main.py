@@ -15,6 +15,7 @@ from pyserving.acceleration.cache import default_root
 from pyserving.batching.parameters import Batching
 from pyserving.cli.example_request import curl_line
 from pyserving.cli.model_folder import find_models
+from pyserving.cli.optimize import optimize
 from pyserving.core.errors import ServingError
 from pyserving.core.state import State
 from pyserving.platforms.python.options import PythonModels, PythonOptions
@@ -32,6 +33,9 @@ from pyserving.sources.model_config import ModelConfig, read_model_config_file
 @click.version_option(pyserving.__version__, prog_name="PyServing")
 def main() -> None:
     """Serves models as TensorFlow Serving does, over REST and gRPC."""
+
+
+main.add_command(optimize)
 
 
 @main.command()
