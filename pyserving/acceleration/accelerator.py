@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -26,6 +27,7 @@ from pyserving.platforms.tensorflow.model import TensorFlowModel
 _PATIENCE_SECONDS = 30.0
 """How long requests are waited for that were asked for as samples."""
 _WARMUP_SAMPLES = 8
+_LAST_SECONDS = 5.0
 
 logger = logging.getLogger("pyserving.acceleration")
 
@@ -83,7 +85,7 @@ class Accelerator:
         self.options = options
         self._engines = options.choice.engines
         self._jobs: queue.Queue[_Work | None] = queue.Queue()
-        self._shadows: queue.Queue[_Shadow] = queue.Queue(maxsize=1)
+        self._shadows: queue.Queue[_Shadow | None] = queue.Queue(maxsize=1)
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._stopping = False
@@ -122,6 +124,14 @@ class Accelerator:
         for servable in list(self._models):
             self.forget(servable)
         self._jobs.put(None)
+        with suppress(queue.Full):  # then its thread is awake, and sees that it is over
+            self._shadows.put_nowait(None)
+
+    def join(self) -> None:
+        """After ``stop``: waits until the threads have cleared away what they were at, for a few seconds at most."""
+        end = time.monotonic() + _LAST_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     # For its loaders
 
@@ -169,6 +179,10 @@ class Accelerator:
 
     # On its threads
 
+    def _is_loaded(self, work: "_Work") -> bool:
+        """Whether it is still the same one: a version may be unloaded, and loaded again."""
+        return self._models.get(work.servable) is work.model
+
     def _work(self) -> None:
         work_in_background()
         while (work := self._jobs.get()) is not None:
@@ -176,21 +190,25 @@ class Accelerator:
                 self._accelerate(work)
             except Exception:
                 logger.exception("The acceleration of %s has failed", work.servable)
+            del work  # the model would be kept until the next one is loaded
 
     def _accelerate(self, work: "_Work") -> None:
         servable, model = work.servable, work.model
-        search = Search(model.tensorflow, self._engines, self._samples(work), self.options.num_threads)
+        samples = self._samples(work)
+        if not self._is_loaded(work):
+            return
+        search = Search(model.tensorflow, self._engines, samples, self.options.num_threads)
         for engine in self._engines if search.worthwhile else ():
             try:
                 search.take(self._try(work, engine, search))
             except TrialFailed as error:
-                if servable not in self._models:
+                if not self._is_loaded(work):
                     return
                 logger.warning("%s was not tried on %s: %s", engine, servable, error)
                 search.failed(engine, error)
         for name in search.worthwhile:
             self._switch(work, name, search)
-        if servable in self._models:
+        if self._is_loaded(work):
             self._reasons[servable] = search.reasons
             for name, of_engines in search.reasons.items():
                 if model.engine(name) == TENSORFLOW:
@@ -201,7 +219,7 @@ class Accelerator:
     def _samples(self, work: "_Work") -> Mapping[str, list[Inputs]]:
         wanted = self.options.num_requests
         end = time.monotonic() + _PATIENCE_SECONDS
-        while wanted and time.monotonic() < end and work.servable in self._models:
+        while wanted and time.monotonic() < end and self._is_loaded(work):
             if any(len(kept) >= wanted for kept in work.model.samples.values()):
                 break
             time.sleep(0.1)
@@ -210,7 +228,7 @@ class Accelerator:
     def _try(self, work: "_Work", engine: str, search: Search) -> list[Finding]:
         process = TrialProcess(self.options.job(engine, work.folder, search.worthwhile))
         with self._lock:
-            if self._stopping or work.servable not in self._models:
+            if self._stopping or not self._is_loaded(work):
                 raise TrialFailed("it was cancelled")
             self._running[work.servable] = process
         try:
@@ -251,23 +269,27 @@ class Accelerator:
 
     def _compare(self) -> None:
         work_in_background()
-        while True:
-            shadow = self._shadows.get()
-            servable = next((each for each, model in list(self._models.items()) if model is shadow.model), None)
-            if servable is None:
-                continue
-            engine = shadow.model.engine(shadow.signature.name)
-            try:
-                difference = shadow.model.compare(shadow.signature, shadow.inputs, shadow.outputs, shadow.found)
-            except Exception:
-                logger.exception("A comparison of %s with TensorFlow has failed", servable)
-                continue
-            self.compared[servable.name] += 1
-            if difference is not None:
-                self.disagreed[servable.name] += 1
-                reasons = self._reasons.get(servable)
-                if reasons is not None:
-                    reasons[shadow.signature.name][engine] = f"it answered a request otherwise: by {difference:.3g}"
+        while not self._stopping and (shadow := self._shadows.get()) is not None:
+            self._compare_one(shadow)
+            del shadow  # the model would be kept until the next comparison
+
+    def _compare_one(self, shadow: "_Shadow") -> None:
+        servable = next((each for each, model in list(self._models.items()) if model is shadow.model), None)
+        if servable is None:
+            return
+        engine = shadow.model.engine(shadow.signature.name)
+        try:
+            difference = shadow.model.compare(shadow.signature, shadow.inputs, shadow.outputs, shadow.found)
+        except Exception:
+            logger.exception("A comparison of %s with TensorFlow has failed", servable)
+            return
+        self.compared[servable.name] += 1
+        if difference is not None:
+            self.disagreed[servable.name] += 1
+            reasons = self._reasons.get(servable)
+            if reasons is not None:
+                told = f"it answered a request otherwise: by {difference:.3g}"
+                reasons.setdefault(shadow.signature.name, {})[engine] = told
 
 
 @dataclass(frozen=True, slots=True)

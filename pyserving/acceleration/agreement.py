@@ -12,6 +12,8 @@ _OF_LARGEST = 1e-5
 """Of the largest element of the output, since what cancels out keeps the error of what it was made of."""
 _TIMES_NUDGED = 8.0
 """How much further than by the nudge of its inputs (see ``nudged``) an answer may move."""
+_MOST_NUDGED = 1e-2
+"""Of the largest element: what moves further is a step, and no error that has grown."""
 _NUDGE = 2.0**-20
 
 
@@ -30,8 +32,9 @@ def nudged(inputs: Mapping[str, Array]) -> dict[str, Array]:
 def disagreement(expected: Sequence[Array], moved: Sequence[Array], found: Sequence[Array]) -> float:
     """How far ``found`` is from ``expected``, in units of what is tolerated: up to 1 they agree.
 
-    ``moved`` is what the engine of ``expected`` gives for nudged inputs. Infinite where shapes, dtypes or elements that
-    are not numbers differ, or an integer that the nudge did not move.
+    ``moved`` is what the engine of ``expected`` gives for nudged inputs. Some elements happen to move by little, in an
+    output that moves by more: half of its elements say how much that is. Infinite where shapes, dtypes or elements
+    that are not numbers differ, or an integer that the nudge did not move.
     """
     return max((_of_one(*arrays) for arrays in zip(expected, moved, found, strict=True)), default=0.0)
 
@@ -70,7 +73,9 @@ def _of_one(expected: Array, moved: Array, found: Array) -> float:
         if not a.size:
             return 0.0
         moves = np.nan_to_num(np.abs(c[finite] - a), nan=np.inf) if expected.shape == moved.shape else np.zeros_like(a)
-        tolerance = _RELATIVE * np.abs(a) + _OF_LARGEST * np.abs(a).max() + _TIMES_NUDGED * moves
+        largest = np.abs(a).max()
+        grown = np.minimum(_TIMES_NUDGED * np.maximum(moves, np.median(moves)), _MOST_NUDGED * largest)
+        tolerance = _RELATIVE * np.abs(a) + _OF_LARGEST * largest + grown
         off = np.abs(a - b)
         # Where both are 0 there is nothing to tolerate.
         units = np.divide(off, tolerance, out=np.where(off > 0, np.inf, 0.0), where=tolerance > 0)

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 _VERDICT = "verdict.json"
+_LOCK = ".lock"
+_NEW = ".new-"
 
 
 def default_root() -> str:
@@ -22,7 +24,7 @@ def default_root() -> str:
 def digest_of_files(folder: str) -> str:
     """A name for all files of a version folder. Raises OSError."""
     digest = hashlib.sha256()
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
         for name in sorted(names):
             path = os.path.join(parent, name)
@@ -49,19 +51,22 @@ class Entry:
         self._root = root
 
     def read(self) -> dict[str, Any] | None:
-        """What was written at last; None where there is nothing, or nothing that can be read."""
+        """What was written at last; None where there is nothing, or something that is damaged."""
         try:
             with open(os.path.join(self.path, _VERDICT), encoding="utf-8") as file:
-                found = json.load(file)
-        except (OSError, ValueError):
+                written = json.load(file)
+            if written["files"] != _digests(self.path):
+                return None
+            found: dict[str, Any] = written["verdict"]
+        except (OSError, ValueError, TypeError, KeyError):
             return None
-        return found if isinstance(found, dict) else None
+        return found
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Of several processes one is in here, where the system can tell. Raises OSError."""
         os.makedirs(self._root, exist_ok=True)
-        with open(f"{self.path}.lock", "wb") as file:
+        with open(f"{self.path}{_LOCK}", "wb") as file:
             if sys.platform != "win32":
                 import fcntl
 
@@ -72,7 +77,7 @@ class Entry:
     def writing(self) -> Iterator[str]:
         """A folder to write into, which becomes the entry once ``write`` was called and nothing was raised."""
         os.makedirs(self._root, exist_ok=True)
-        scratch = tempfile.mkdtemp(prefix=".new-", dir=self._root)
+        scratch = tempfile.mkdtemp(prefix=f"{_NEW}{os.path.basename(self.path)}-", dir=self._root)
         try:
             yield scratch
             if os.path.exists(os.path.join(scratch, _VERDICT)):
@@ -85,6 +90,40 @@ class Entry:
     def write(scratch: str, verdict: Mapping[str, Any]) -> None:
         """Raises OSError."""
         with open(os.path.join(scratch, _VERDICT), "w", encoding="utf-8") as file:
-            json.dump(verdict, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
+            json.dump({"files": _digests(scratch), "verdict": verdict}, file, indent=1)
+
+
+def sweep(root: str) -> None:
+    """Removes what was being written by processes that are no more."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        left = [name for name in os.listdir(root) if name.startswith(_NEW)]
+        for name in left:
+            key = name.removeprefix(_NEW).partition("-")[0]
+            with open(os.path.join(root, f"{key}{_LOCK}"), "wb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue  # it is being written
+                shutil.rmtree(os.path.join(root, name), ignore_errors=True)
+    except OSError:
+        return  # there is no cache, or it cannot be written to
+
+
+def _digests(folder: str) -> dict[str, str]:
+    """Of all files but that with the verdict: a disk that was full, or a machine that stopped, leaves others behind.
+
+    Raises OSError.
+    """
+    found = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            relative = os.path.relpath(path, folder)
+            if relative != _VERDICT:
+                with open(path, "rb") as file:
+                    found[relative] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found

@@ -6,6 +6,9 @@ from typing import Any
 
 from pyserving.platforms.model import Array
 
+_NO_ROWS = frozenset({(), (0,)})
+"""The beginnings of shapes of scalars, and of arrays that are empty."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -23,7 +26,9 @@ class Gate:
         arrays = [inputs[name] for name in self.names]
         if self.rows_are_free:
             shapes = tuple([array.shape[1:] for array in arrays])
-            if not all(array.ndim and len(array) for array in arrays):
+            # Inputs with different numbers of rows were not tried: TensorFlow may refuse what others broadcast.
+            rows = {array.shape[:1] for array in arrays}
+            if len(rows) != 1 or not rows.isdisjoint(_NO_ROWS):
                 return False
         else:
             shapes = tuple([array.shape for array in arrays])

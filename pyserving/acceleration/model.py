@@ -9,7 +9,7 @@ from pyserving.acceleration.agreement import disagreement, largest_difference, n
 from pyserving.acceleration.engines import CompiledSignature
 from pyserving.acceleration.gate import Gate
 from pyserving.acceleration.trial_inputs import Inputs
-from pyserving.core.errors import ServingError
+from pyserving.core.errors import Code, ServingError
 from pyserving.platforms.model import Array, Signature
 from pyserving.platforms.tensorflow.model import TensorFlowModel
 from pyserving.protos.messages import SignatureDef
@@ -68,8 +68,9 @@ class AcceleratedModel:
         return self._model.signature_defs
 
     @property
-    def tensorflow(self) -> TensorFlowModel:
-        return self._model
+    def tensorflow(self) -> "TensorFlowWhileLoaded":
+        """For threads that hold no handle of the version."""
+        return TensorFlowWhileLoaded(self._model, self._name, self._comparing, lambda: self._closed)
 
     def engine(self, signature: str) -> str:
         """The name of the engine that computes what it was checked for."""
@@ -178,3 +179,23 @@ class AcceleratedModel:
         kept = self.samples.setdefault(signature.name, [])
         if len(kept) < self._num_samples:
             kept.append({name: array.copy() for name, array in inputs.items()})
+
+
+class TensorFlowWhileLoaded:
+    """TensorFlow's side of an ``AcceleratedModel``, which may be closed at any time: not while a run goes on."""
+
+    def __init__(self, model: TensorFlowModel, name: str, lock: threading.Lock, is_closed: Callable[[], bool]) -> None:
+        self.signatures: Mapping[str, Signature] = model.signatures
+        self._model = model
+        self._name = name
+        self._lock = lock
+        self._is_closed = is_closed
+
+    def run(
+        self, signature: Signature, inputs: Mapping[str, Array], outputs: Sequence[str], *, inline: bool = False
+    ) -> list[Array]:
+        """See ``Model.run``. Raises UNAVAILABLE, too, where the version has been unloaded meanwhile."""
+        with self._lock:
+            if self._is_closed():
+                raise ServingError(Code.UNAVAILABLE, f"{self._name} has been unloaded")
+            return self._model.run(signature, inputs, outputs, inline=inline)

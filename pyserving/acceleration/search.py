@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from pyserving.acceleration.engines import ENGINES, CompiledSignature
 from pyserving.acceleration.trial_inputs import (
@@ -18,8 +19,7 @@ from pyserving.acceleration.trial_inputs import (
 from pyserving.acceleration.trials import Finding, TrialFailed
 from pyserving.acceleration.verdict import Verdict, best
 from pyserving.core.errors import ServingError
-from pyserving.platforms.model import Signature
-from pyserving.platforms.tensorflow.model import TensorFlowModel
+from pyserving.platforms.model import Array, Signature
 
 _WORTH_SECONDS = 100e-6
 """Runs that take less are not worth the memory of a second engine."""
@@ -28,11 +28,24 @@ _LONG_RUN_SECONDS = 2e-3
 logger = logging.getLogger("pyserving.acceleration")
 
 
+class TensorFlow(Protocol):
+    """What is asked of the model: ``TensorFlowModel`` has it."""
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]: ...
+
+    def run(
+        self, signature: Signature, inputs: Mapping[str, Array], outputs: Sequence[str], *, inline: bool = False
+    ) -> list[Array]:
+        """See ``Model.run``."""
+        ...
+
+
 class Search:
     """Of one version. The caller runs the trials, for he knows how to end them."""
 
     def __init__(
-        self, model: TensorFlowModel, engines: Sequence[str], samples: Mapping[str, Sequence[Inputs]], num_threads: int
+        self, model: TensorFlow, engines: Sequence[str], samples: Mapping[str, Sequence[Inputs]], num_threads: int
     ) -> None:
         """Runs each signature a few times. ``samples``: inputs of requests. ``num_threads``: as for ``Engine.open``."""
         self._signatures = model.signatures
@@ -99,7 +112,7 @@ class Search:
         return compiled
 
 
-def _too_cheap(model: TensorFlowModel, signature: Signature, samples: Sequence[Inputs]) -> str:
+def _too_cheap(model: TensorFlow, signature: Signature, samples: Sequence[Inputs]) -> str:
     """Why no engine is worth trying; empty where one may be."""
     shapes = _ordinary_shapes(signature)
     if shapes is not None:

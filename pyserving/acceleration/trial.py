@@ -68,8 +68,7 @@ class Trial:
             return Verdict(self._name, "the shapes of its inputs are not known, and no recorded request shows them")
         try:
             self._inputs.find_ranges(self._smallest(bases[0]), self._expected)
-            largest = self._compare_all(bases)
-            gate = self._gate(bases, largest)
+            gate = self._gate(bases, self._compare_all(bases))
             timings = self._timings(bases, gate)
         except Disagreement as found:
             return Verdict(self._name, str(found), largest_difference=self._largest_difference)
@@ -96,11 +95,11 @@ class Trial:
     def _smallest(self, base: Shapes) -> Shapes:
         return rows_of(base, 1) if self._signature.row_wise else base
 
-    def _compare_all(self, bases: Sequence[Shapes]) -> float:
-        """The largest number that the two agreed on. Raises Disagreement."""
+    def _compare_all(self, bases: Sequence[Shapes]) -> tuple[float, float]:
+        """The smallest and the largest number that the two agreed on. Raises Disagreement."""
         for sample in self._samples:
             self._compare(sample, "a recorded request")
-        agreed = 0.0
+        smallest = largest = 0.0
         for kind in FLOAT_KINDS:
             try:
                 for base in bases:
@@ -110,10 +109,10 @@ class Trial:
                 if kind.largest <= _MUST_AGREE:
                     raise
                 break
-            agreed = kind.largest
+            smallest, largest = min(smallest, kind.smallest), max(largest, kind.largest)
         for inputs in self._inputs.extremes(self._smallest(bases[0])):
             self._compare(inputs, "the smallest and largest integers")
-        return agreed
+        return smallest, largest
 
     def _of_kind(self, base: Shapes, kind: Kind) -> list[Shapes]:
         if not self._signature.row_wise:
@@ -122,13 +121,13 @@ class Trial:
         chosen = many if kind.name == "normal" else many[1:2]
         return [shapes for shapes in chosen if fits(shapes, self._signature)] or many[:1]
 
-    def _gate(self, bases: Sequence[Shapes], largest: float) -> Gate:
+    def _gate(self, bases: Sequence[Shapes], floats: tuple[float, float]) -> Gate:
         names = tuple(self._signature.inputs)
         return Gate(
             names=names,
             shapes=frozenset(tuple(base[name] for name in names) for base in bases),
             rows_are_free=self._signature.row_wise,
-            ranges=gate_ranges(self._signature, largest, self._inputs.ranges),
+            ranges=gate_ranges(self._signature, floats, self._inputs.ranges),
         )
 
     def _compare(self, inputs: Inputs, what: str) -> None:

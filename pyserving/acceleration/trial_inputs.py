@@ -27,16 +27,17 @@ class Kind:
     """Numbers as models meet them: pixels, normalised features, raw measurements."""
 
     name: str
+    smallest: float
     largest: float
     make: Callable[[np.random.Generator, tuple[int, ...]], Array]
 
 
 FLOAT_KINDS = (
-    Kind("zeros", 1.0, lambda _, shape: np.zeros(shape)),
-    Kind("from 0 to 1", 1.0, lambda random, shape: random.random(shape)),
-    Kind("normal", 8.0, lambda random, shape: np.clip(random.standard_normal(shape), -8, 8)),
-    Kind("from 0 to 255", 255.0, lambda random, shape: random.integers(0, 256, shape).astype(np.float64)),
-    Kind("up to 10,000", 1e4, lambda random, shape: random.uniform(-1e4, 1e4, shape)),
+    Kind("zeros", 0.0, 1.0, lambda _, shape: np.zeros(shape)),
+    Kind("from 0 to 1", 0.0, 1.0, lambda random, shape: random.random(shape)),
+    Kind("normal", -8.0, 8.0, lambda random, shape: np.clip(random.standard_normal(shape), -8, 8)),
+    Kind("from 0 to 255", 0.0, 255.0, lambda random, shape: random.integers(0, 256, shape).astype(np.float64)),
+    Kind("up to 10,000", -1e4, 1e4, lambda random, shape: random.uniform(-1e4, 1e4, shape)),
 )
 """Rising by what the largest may be."""
 
@@ -147,13 +148,13 @@ class InputMaker:
 
 
 def gate_ranges(
-    signature: Signature, largest: float, ranges: Mapping[str, tuple[int, int]]
+    signature: Signature, floats: tuple[float, float], ranges: Mapping[str, tuple[int, int]]
 ) -> list[tuple[float, float] | None]:
-    """The values of each input that were tried, up to ``largest`` for those of floating point."""
+    """The values of each input that were tried: ``floats`` for those of floating point."""
     found: list[tuple[float, float] | None] = []
     for name, spec in signature.inputs.items():
         if spec.dtype in _FLOATS:
-            found.append((-largest, largest))
+            found.append(floats)
         else:
             found.append(ranges.get(name))
     return found

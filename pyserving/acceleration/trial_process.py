@@ -19,18 +19,18 @@ import numpy as np
 
 from pyserving.acceleration.cache import Entry, digest_of_files, key_of
 from pyserving.acceleration.engines import ENGINES, Engine, versions
+from pyserving.acceleration.graph_objection import graph_objection
 from pyserving.acceleration.trial import Trial
 from pyserving.acceleration.trial_inputs import Inputs, objection
 from pyserving.acceleration.verdict import Verdict
 from pyserving.core.errors import ServingError
 from pyserving.platforms.model import Signature
 from pyserving.platforms.process.memory_limit import MemoryLimit
-from pyserving.platforms.tensorflow.graph_ops import GraphOps
 from pyserving.platforms.tensorflow.model import TensorFlowModel
 from pyserving.platforms.tensorflow.saved_model import read_meta_graph
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 
-_FORMAT = "1"
+_FORMAT = "2"
 """To be raised when what lies in the cache, or how it is judged, changes."""
 _ARTEFACT = "compiled"
 """The folder in an entry of the cache with what the engine has compiled."""
@@ -117,16 +117,20 @@ def _look_up_or_try(job: Job) -> list[dict[str, Any]]:
     for name in job.signatures:
         samples = all_samples.get(name, [])
         entry = Entry(job.cache, key_of([*common, _digest(samples), *job.tags, "", name]))
-        with entry.locked():
-            verdict = entry.read()
-            cached = verdict is not None
-            if verdict is None:
-                tensorflow = tensorflow or TensorFlowModel(job.folder, options)
-                with entry.writing() as scratch:
-                    artefact = os.path.join(scratch, _ARTEFACT)
-                    os.mkdir(artefact)
-                    verdict = _try(job, engine, tensorflow, tensorflow.signatures[name], artefact, samples).to_json()
-                    Entry.write(scratch, verdict)
+        verdict = entry.read()  # what is there needs no lock, nor a folder that can be written to
+        cached = verdict is not None
+        if verdict is None:
+            with entry.locked():
+                verdict = entry.read()
+                cached = verdict is not None
+                if verdict is None:
+                    tensorflow = tensorflow or TensorFlowModel(job.folder, options)
+                    with entry.writing() as scratch:
+                        artefact = os.path.join(scratch, _ARTEFACT)
+                        os.mkdir(artefact)
+                        signature = tensorflow.signatures[name]
+                        verdict = _try(job, engine, tensorflow, signature, artefact, samples).to_json()
+                        Entry.write(scratch, verdict)
         found.append(
             {"signature": name, "artefact": os.path.join(entry.path, _ARTEFACT), "cached": cached, "verdict": verdict}
         )
@@ -154,9 +158,10 @@ def _try(
     if reason:
         return Verdict(engine.name, reason)
     try:
-        graph = read_meta_graph(job.folder, job.tags)
-        if "Assert" in GraphOps(graph.graph_def).behind(spec.tensor_name for spec in signature.outputs.values()):
-            return Verdict(engine.name, "the graph has assertions, which other engines leave out")
+        graph = read_meta_graph(job.folder, job.tags).graph_def
+        reason = graph_objection(graph, [spec.tensor_name for spec in signature.outputs.values()])
+        if reason:
+            return Verdict(engine.name, reason)
         engine.compile(job.folder, job.tags, signature, artefact)
         compiled = engine.open(artefact, signature, job.num_threads)
     except ServingError as error:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from pyserving.acceleration.cache import sweep
 from pyserving.acceleration.trial_inputs import Inputs
 from pyserving.acceleration.trial_process import Job, write_samples
 from pyserving.acceleration.verdict import Verdict
@@ -52,6 +53,8 @@ class TrialProcess:
                 return self._run(folder, samples)
             except OSError as error:
                 raise TrialFailed(str(error)) from None
+            finally:
+                sweep(self._job.cache)
 
     def cancel(self) -> None:
         """Ends the process, from any thread: ``run`` raises TrialFailed."""
@@ -76,7 +79,8 @@ class TrialProcess:
                     stdout=subprocess.PIPE,
                     stderr=log,
                     # What TensorFlow and OpenVINO write there is for those who work on them.
-                    env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+                    # What it leaves lying when it is ended goes with this folder.
+                    env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TMPDIR": folder},
                 )
             timer = threading.Timer(_SECONDS, process.kill)
             timer.start()

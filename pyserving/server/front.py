@@ -155,8 +155,9 @@ class Front:
         self._warmup_executor.stop()
 
     async def stop(self) -> None:
-        """Writes what is left of the request log. Nothing may come after."""
+        """Writes what is left of the request log, and waits for trials to end. Nothing may come after."""
         await asyncio.to_thread(self._request_log_writer.stop)
+        await asyncio.to_thread(self._accelerator.join)
 
     def _tell_health(self, _: ServableState) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: a load outlived the server
