@@ -1,6 +1,6 @@
 """What a graph may do that shows in no comparison: TensorFlow refuses some values, and other engines compute on."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from pyserving.platforms.dtypes import DType
 from pyserving.platforms.tensorflow.graph_ops import GraphOps
@@ -18,18 +18,12 @@ _INTEGERS = frozenset(
 
 def graph_objection(graph: GraphDef, tensor_names: Iterable[str]) -> str:
     """Why what computes these tensors stays on TensorFlow; empty where it may be tried."""
-    ops = GraphOps(graph).behind(tensor_names)
-    if "Assert" in ops:
+    scopes = GraphOps(graph).scopes_behind(tensor_names)
+    if any(node.op == "Assert" for nodes in scopes for node in nodes):
         return "the graph has assertions, which other engines leave out"
-    if not _DIVISIONS.isdisjoint(ops) and any(_divides_integers(nodes) for nodes in _scopes(graph)):
+    if any(_divides_integers(nodes) for nodes in scopes):
         return "the graph divides integers by what it computes, and other engines do not refuse a 0"
     return ""
-
-
-def _scopes(graph: GraphDef) -> Iterator[Sequence[NodeDef]]:
-    yield graph.node
-    for function in graph.library.function:
-        yield function.node_def
 
 
 def _divides_integers(nodes: Sequence[NodeDef]) -> bool:

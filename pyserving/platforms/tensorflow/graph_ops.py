@@ -1,6 +1,6 @@
 """Which operations a tensor of a graph is computed by."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pyserving.protos.messages import FunctionDefLibrary, GraphDef, NodeDef
 
@@ -10,42 +10,50 @@ class GraphOps:
 
     def __init__(self, graph: GraphDef) -> None:
         self._nodes = {node.name: node for node in graph.node}
-        self.of_function = _ops_of_functions(graph.library)
+        self._library = {function.signature.name: function.node_def for function in graph.library.function}
+        self._reached = _functions_reached(graph.library)
+        self.of_function = {
+            name: {node.op for function in reached for node in self._library[function]}
+            for name, reached in self._reached.items()
+        }
         """By name of function, all operations that a call may run, those of functions called in turn included."""
 
     def behind(self, tensor_names: Iterable[str]) -> set[str]:
         """All operations that may run when these tensors are computed."""
-        ops: set[str] = set()
-        seen: set[str] = set()
+        return {node.op for scope in self.scopes_behind(tensor_names) for node in scope}
+
+    def scopes_behind(self, tensor_names: Iterable[str]) -> list[Sequence[NodeDef]]:
+        """The nodes that may run when these tensors are computed: those of the graph, and those of each function."""
+        seen: dict[str, NodeDef] = {}
+        functions: set[str] = set()
         waiting = [_node_name(name) for name in tensor_names]
         while waiting:
             name = waiting.pop()
             node = self._nodes.get(name)
             if node is None or name in seen:
                 continue
-            seen.add(name)
-            ops.add(node.op)
+            seen[name] = node
             for function in _functions_called(node):
-                ops |= self.of_function.get(function, set())
+                functions |= self._reached.get(function, set())
             waiting.extend(_node_name(source) for source in node.input)
-        return ops
+        return [list(seen.values()), *(self._library[function] for function in sorted(functions))]
 
 
-def _ops_of_functions(library: FunctionDefLibrary) -> dict[str, set[str]]:
-    ops = {f.signature.name: {node.op for node in f.node_def} for f in library.function}
+def _functions_reached(library: FunctionDefLibrary) -> dict[str, set[str]]:
+    """By name of function, itself and those that it calls, in turn."""
     calls = {
         f.signature.name: {name for node in f.node_def for name in _functions_called(node)} for f in library.function
     }
     result = {}
-    for name in ops:
+    for name in calls:
         reached: set[str] = set()
         waiting = [name]
         while waiting:
             function = waiting.pop()
-            if function in ops and function not in reached:
+            if function in calls and function not in reached:
                 reached.add(function)
                 waiting.extend(calls[function])
-        result[name] = set().union(*(ops[function] for function in reached))
+        result[name] = reached
     return result
 
 
