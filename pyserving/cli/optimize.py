@@ -101,7 +101,8 @@ def _show(console: Console, found: Mapping[str, OptimizedSignature]) -> None:
                 table.add_row(first[0], first[1], rows, *times, f"{timing.gain:.2f} x", first[2], first[3])
                 first = ["", "", "", ""]
     if table.row_count:
-        console.print(table)
+        # Wide, so that nothing is cut off.
+        console.print(table, width=max(console.width, 120), no_wrap=True, crop=False, soft_wrap=True)
         console.print()
     for name, signature in found.items():
         console.print(f"{escape(name)}: [bold]{signature.engine}[/]", highlight=False, soft_wrap=True)
