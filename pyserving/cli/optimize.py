@@ -48,7 +48,7 @@ def optimize(path: str, engine: str, acceleration_cache: str, tags: str, threads
 
     A server with the same cache, tags and threads, on the same CPUs, then uses the chosen ones at once.
     """
-    console, errors = Console(), Console(stderr=True)
+    errors = Console(stderr=True)
     options = AccelerationOptions(
         Acceleration(engine),
         acceleration_cache,
@@ -67,7 +67,8 @@ def optimize(path: str, engine: str, acceleration_cache: str, tags: str, threads
     if as_json:
         click.echo(json.dumps({"path": folder, "cache": acceleration_cache, "signatures": _fields(found)}, indent=1))
     else:
-        _show(console, found)
+        # Wide enough that nothing is cut off.
+        _show(Console(width=max(errors.width, 120)), found)
 
 
 def _check(folder: str) -> None:
@@ -101,8 +102,7 @@ def _show(console: Console, found: Mapping[str, OptimizedSignature]) -> None:
                 table.add_row(first[0], first[1], rows, *times, f"{timing.gain:.2f} x", first[2], first[3])
                 first = ["", "", "", ""]
     if table.row_count:
-        # Wide, so that nothing is cut off.
-        console.print(table, width=max(console.width, 120), no_wrap=True, crop=False, soft_wrap=True)
+        console.print(table)
         console.print()
     for name, signature in found.items():
         console.print(f"{escape(name)}: [bold]{signature.engine}[/]", highlight=False, soft_wrap=True)
