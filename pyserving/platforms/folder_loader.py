@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.resources import Resources
-from pyserving.platforms.memory import give_memory_back
+from pyserving.platforms.freed_memory import give_memory_back
 from pyserving.platforms.model import Model
 
 

@@ -1,4 +1,4 @@
-"""What the C library keeps of freed memory."""
+"""Which C library there is, and from which of its heaps a thread allocates."""
 
 import ctypes
 import sys
@@ -10,12 +10,6 @@ _NOT_CACHED = 8192
 
 def is_glibc() -> bool:
     return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim")
-
-
-def give_memory_back() -> None:
-    """Returns freed memory to the system, for a large model was unloaded; glibc would keep it for later."""
-    if is_glibc():
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def allocates_from_main_heap() -> bool:

@@ -33,8 +33,18 @@ def stepped_back(call: Callable[..., T], *arguments: object) -> T:
     """
     if not in_background() or sys.platform != "linux":
         return call(*arguments)
+    return _aside(call, arguments, NICENESS)
+
+
+def beside_main_heap(call: Callable[..., T], *arguments: object) -> T:
+    """What ``call(*arguments)`` returns or raises, run at the usual priority on a thread with the heap that
+    ``stepped_back`` found, or one that is as good."""
+    return _aside(call, arguments, 0)
+
+
+def _aside(call: Callable[..., T], arguments: tuple[object, ...], niceness: int) -> T:
     for tries_left in reversed(range(_TRIES)):
-        work = _Work(call, arguments, any_heap=not tries_left)
+        work = _Work(call, arguments, niceness, any_heap=not tries_left)
         # A daemon: a load that hangs does not keep the process from ending.
         thread = threading.Thread(target=work, name=f"{threading.current_thread().name}-aside", daemon=True)
         thread.start()
@@ -48,8 +58,11 @@ def stepped_back(call: Callable[..., T], *arguments: object) -> T:
 
 
 class _Work:
-    def __init__(self, call: Callable[..., object], arguments: tuple[object, ...], *, any_heap: bool) -> None:
+    def __init__(
+        self, call: Callable[..., object], arguments: tuple[object, ...], niceness: int, *, any_heap: bool
+    ) -> None:
         self._call, self._arguments = call, arguments
+        self._niceness = niceness
         self._any_heap = any_heap
         self.results: list[Any] = []
         """What the call returned; empty where it was not made."""
@@ -61,8 +74,9 @@ class _Work:
         try:
             # On Linux threads have priorities of their own. Where even this is forbidden it is done without.
             thread = threading.get_native_id()
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
+            if self._niceness:
+                with suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + self._niceness)
             self.results.append(self._call(*self._arguments))
         except BaseException as error:
             self.error = error

@@ -4,7 +4,7 @@ import os
 
 from pyserving.core.resources import Resources
 from pyserving.core.servable import ServableId
-from pyserving.platforms.memory import give_memory_back
+from pyserving.platforms.freed_memory import give_memory_back
 from pyserving.platforms.tflite.model import TFLiteModel
 from pyserving.platforms.tflite.model_file import FILE_NAME
 from pyserving.platforms.tflite.options import TFLiteOptions
