@@ -17,7 +17,9 @@ from pyserving.platforms.tflite.options import TFLiteOptions
 class CompiledSignature(Protocol):
     """One signature on one engine. May be run from several threads at once."""
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], *, timeout: float | None = None, inline: bool = False
+    ) -> list[Array]:
         """As ``Model.run``. Raises ServingError."""
         ...
 
@@ -112,8 +114,10 @@ class _TFLiteSignature:
                     Code.UNIMPLEMENTED, f"LiteRT's converter has made {_text(given)}; expected {_text(wanted)}"
                 )
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
-        return self._model.run(self._signature, inputs, outputs)
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], *, timeout: float | None = None, inline: bool = False
+    ) -> list[Array]:
+        return self._model.run(self._signature, inputs, outputs, timeout=timeout, inline=inline)
 
     def close(self) -> None:
         self._model.close()

@@ -92,7 +92,7 @@ class AcceleratedModel:
         accelerated = self._accelerated.get(signature.name)
         if accelerated is not None and accelerated.gate.admits(inputs):
             try:
-                results = accelerated.compiled.run(inputs, outputs)
+                results = accelerated.compiled.run(inputs, outputs, timeout=timeout, inline=inline)
             except ServingError:
                 logger.debug("%s refuses inputs of %s %s", accelerated.engine, self._name, signature.name)
             else:

@@ -53,7 +53,14 @@ class CompiledFunction:
             raise invalid_argument(f"OpenVINO cannot compile the model: {message(error)}") from None
         self._idle: deque[Any] = deque()
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+    def run(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        *,
+        timeout: float | None = None,  # noqa: ARG002 - OpenVINO's runs cannot be ended
+        inline: bool = False,  # noqa: ARG002 - it makes no difference
+    ) -> list[Array]:
         """The outputs of these names, in that order, in memory of their own.
 
         A run cannot be ended. It lets other Python threads go on. Raises INVALID_ARGUMENT where an input does not fit.

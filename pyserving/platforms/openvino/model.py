@@ -43,11 +43,11 @@ class OpenVinoModel:
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
         *,
-        timeout: float | None = None,  # noqa: ARG002 - OpenVINO's runs cannot be ended
-        inline: bool = False,  # noqa: ARG002 - it makes no difference
+        timeout: float | None = None,
+        inline: bool = False,
     ) -> list[Array]:
         """See ``Model.run``. A run that has begun cannot be ended."""
-        return self._functions[signature.name].run(inputs, outputs)
+        return self._functions[signature.name].run(inputs, outputs, timeout=timeout, inline=inline)
 
     def close(self) -> None:
         """Gives back what was compiled. No run may be going on."""
