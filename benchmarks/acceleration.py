@@ -30,9 +30,10 @@ from benchmarks.running import ROOT
 from benchmarks.servers import Sample, Server
 from benchmarks.workloads import WORKLOADS, Array, Workload
 from pyserving.acceleration.accelerator import Acceleration, AccelerationOptions
-from pyserving.acceleration.trials import Finding, TrialProcess
+from pyserving.acceleration.trials import Finding
 from pyserving.platforms.tensorflow.model import TensorFlowModel
 from pyserving.platforms.tensorflow.session_config import SessionOptions
+from pyserving.server.optimize import optimize
 
 RESULTS = ROOT / "benchmarks" / "results"
 BATCHES = {"mnist": (1,), "mobilenet_v2": (1, 8), "resnet50": (1, 8)}
@@ -76,10 +77,10 @@ def main() -> None:
 
 
 def _try(name: str, cache: str) -> list[Finding]:
-    options = AccelerationOptions(Acceleration.AUTO, cache)
+    """As ``pyserving optimize`` does, so that the server finds it in the cache."""
     folder = str(exported.base_path(name) / "1")
-    jobs = [options.job(engine, folder, [SIGNATURE]) for engine in options.choice.engines]
-    return [finding for job in jobs for finding in TrialProcess(job).run({})]
+    found = optimize(folder, AccelerationOptions(Acceleration.AUTO, cache), lambda _: None)
+    return list(found[SIGNATURE].findings.values())
 
 
 def _accelerated(cache: str) -> Contender:
