@@ -71,6 +71,15 @@ def openvino_folder(pytestconfig: pytest.Config) -> Path:
     return _built_by("openvino_models.py", pytestconfig)
 
 
+@pytest.fixture(scope="session")
+def acceleration_folder(pytestconfig: pytest.Config) -> Path:
+    """The folder with all models of acceleration_models.py. Not to be written to."""
+    pytest.importorskip("openvino")
+    if importlib.util.find_spec("keras") is None:
+        pytest.skip("needs Keras")
+    return _built_by("acceleration_models.py", pytestconfig)
+
+
 def _built_by(script: str, pytestconfig: pytest.Config) -> Path:
     """The folder that a script in this folder builds, kept in pytest's cache until the script or TensorFlow changes.
 
