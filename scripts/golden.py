@@ -7,6 +7,7 @@ The folder with the recorded cases and their checker is ../shared/golden, or wha
 docs/deviations.md lists it, and must fail then.
 """
 
+import json
 import os
 import re
 import shlex
@@ -16,6 +17,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,10 +80,32 @@ def running(flags: Sequence[str]) -> Iterator[tuple[int, int]]:
                 if process.poll() is not None or time.monotonic() > end:
                     raise RuntimeError(f"tensorflow_model_server {shlex.join(flags)} did not start") from None
                 time.sleep(0.05)
+        for name in _model_names(flags):
+            _wait_until_settled(f"http://127.0.0.1:{rest}/v1/models/{urllib.parse.quote(name, safe='')}", end)
         yield rest, grpc
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
+
+
+def _model_names(flags: Sequence[str]) -> list[str]:
+    """Of the models in the config file that the flags name."""
+    files = [flag.partition("=")[2] for flag in flags if flag.startswith("--model_config_file=")]
+    return re.findall(r"""\bname:\s*["']([^"']+)""", "".join(Path(file).read_text() for file in files))
+
+
+def _wait_until_settled(url: str, end: float) -> None:
+    """The ports open when each model has a version; the cases were recorded when all versions were there."""
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                states = {version["state"] for version in json.load(answer)["model_version_status"]}
+        except urllib.error.HTTPError:  # a model without versions
+            return
+        if states.isdisjoint({"START", "LOADING"}):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"{url} still loads")
 
 
 def check(golden: Path, arguments: Sequence[str]) -> tuple[int, set[str]]:

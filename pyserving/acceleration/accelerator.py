@@ -13,7 +13,7 @@ from enum import Enum
 from pyserving.acceleration.cache import default_root
 from pyserving.acceleration.engines import ENGINES
 from pyserving.acceleration.model import TENSORFLOW, Accelerated, AcceleratedModel
-from pyserving.acceleration.search import Search
+from pyserving.acceleration.search import Search, served_signatures
 from pyserving.acceleration.trial_inputs import Inputs
 from pyserving.acceleration.trial_process import Job
 from pyserving.acceleration.trials import Finding, TrialFailed, TrialProcess
@@ -111,7 +111,7 @@ class Accelerator:
         if model is None:
             return {}
         reasons = self._reasons.get(servable, {})
-        return {name: SignatureReport(model.engine(name), reasons.get(name, {})) for name in sorted(model.signatures)}
+        return {name: SignatureReport(model.engine(name), reasons.get(name, {})) for name in served_signatures(model)}
 
     def servables(self) -> list[ServableId]:
         """The versions that there is something to say of."""

@@ -57,9 +57,7 @@ class Search:
         """Of each signature that clients call, why it is not on an engine."""
         self.worthwhile: list[str] = []
         """The signatures to try."""
-        for name in sorted(model.signatures):
-            if name.startswith("__saved_model_"):
-                continue
+        for name in served_signatures(model):
             signature = model.signatures[name]
             reason = objection(signature) or _too_cheap(model, signature, samples.get(name, []))
             self.reasons[name] = dict.fromkeys(engines, reason) if reason else {}
@@ -110,6 +108,11 @@ class Search:
             # The first run takes many times as long as the next.
             compiled.run(InputMaker(signature).make(shapes, FLOAT_KINDS[0]), tuple(signature.outputs))
         return compiled
+
+
+def served_signatures(model: TensorFlow) -> list[str]:
+    """Those that clients call."""
+    return sorted(name for name in model.signatures if not name.startswith("__saved_model_"))
 
 
 def _too_cheap(model: TensorFlow, signature: Signature, samples: Sequence[Inputs]) -> str:
