@@ -63,16 +63,6 @@ def cnn(folder: Path) -> None:
     model.export(str(folder / "1"), verbose=False)
 
 
-def embedding(folder: Path) -> None:
-    """Enough work for a trial, from integers that a table has rows for, or not."""
-    keras.utils.set_random_seed(1)
-    x = inputs = layers.Input((16,), dtype="int32")
-    x = layers.Embedding(50, 32)(x)
-    for _ in range(12):
-        x = layers.Conv1D(32, 3, padding="same", activation="relu")(x)
-    keras.Model(inputs, layers.Dense(4)(layers.Flatten()(x))).export(str(folder / "1"), verbose=False)
-
-
 def state(folder: Path) -> None:
     module = tf.Module()
     module.count = tf.Variable(0.0)
@@ -98,7 +88,7 @@ def _asserted(x: Any) -> Any:
 
 
 def main(root: Path) -> None:
-    for build in (ops, cnn, embedding, state):
+    for build in (ops, cnn, state):
         build(root / build.__name__)
 
 
