@@ -211,22 +211,6 @@ def test_killing_the_trial_harms_nothing(serve: Serve, tmp_path: Path, caplog: p
     assert engine(server, "cnn") == "tensorflow"
 
 
-@pytest.mark.parametrize("how", ["unloaded", "stopped"])
-def test_a_trial_ends_with_its_version_and_with_the_server(serve: Serve, tmp_path: Path, how: str) -> None:
-    server = serve("cnn", tmp_path)
-    until(lambda: bool(list(tmp_path.glob(".new-*"))))
-    if how == "unloaded":
-        server.reload([])
-    else:
-        server.stop()
-        assert not [
-            each for each in threading.enumerate() if each.name in ("pyserving-acceleration", "pyserving-shadow")
-        ]
-        assert trial_processes() == []
-    until(lambda: not trial_processes())
-    until(lambda: not list(tmp_path.glob(".new-*")))
-
-
 def test_versions_come_and_go_without_a_trace(serve: Serve, cache: Path, acceleration_folder: Path) -> None:
     """The engine is opened from the cache each time; some are unloaded while it is, some are asked meanwhile."""
     server = serve("cnn", cache)
