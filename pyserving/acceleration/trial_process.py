@@ -30,7 +30,7 @@ from pyserving.platforms.tensorflow.model import TensorFlowModel
 from pyserving.platforms.tensorflow.saved_model import read_meta_graph
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 
-_FORMAT = "2"
+_FORMAT = "3"
 """To be raised when what lies in the cache, or how it is judged, changes."""
 _ARTEFACT = "compiled"
 """The folder in an entry of the cache with what the engine has compiled."""

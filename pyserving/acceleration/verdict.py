@@ -14,7 +14,7 @@ _NO_SLOWER = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Medians, in seconds, for so many rows."""
+    """Lower quartiles, in seconds, for so many rows."""
 
     rows: str
     tensorflow: float
