@@ -251,3 +251,15 @@ def test_the_init_op_of_a_tf1_model_is_run(model_dir: ModelDir, version: str) ->
         assert ids.tolist() == [11, 12, 9]
     finally:
         model.close()
+
+
+@pytest.mark.parametrize("dimensions", [0, 1, 2, 3, 5])
+def test_a_convolution_is_fed_no_other_rank(row_models_folder: Path, dimensions: int) -> None:
+    # TensorFlow's own check of such an input ends the process.
+    model = TensorFlowModel(str(row_models_folder / "cnn" / "1"), SessionOptions())
+    signature = model.signatures["serving_default"]
+    (spec,) = signature.inputs.values()
+    with pytest.raises(ServingError, match=f"must have 4 dimensions, .*; got {dimensions}: ") as raised:
+        model.run(signature, {spec.name: np.ones((1,) * dimensions, np.float32)}, tuple(signature.outputs))
+    assert raised.value.code is Code.INVALID_ARGUMENT
+    model.close()

@@ -69,6 +69,14 @@ _TAKE_AS_LONG_AS_THEY_LIKE = frozenset(
 )
 
 
+_TRUST_RANKS = (
+    *("AvgPool", "Conv2D", "Conv3D", "DepthToSpace", "DepthwiseConv2d", "FusedBatchNorm", "LRN"),
+    *("MaxPool", "SpaceToDepth"),
+)
+"""They ask their input for its channels before they have looked at how many dimensions it has; without one for them,
+TensorFlow ends the process."""
+
+
 class GraphState:
     """Answers which outputs of a graph can be computed without changing anything."""
 
@@ -91,6 +99,10 @@ class GraphState:
     def is_steady(self, tensor_names: Iterable[str]) -> bool:
         """Whether the sizes of what is fed tell how long computing these tensors takes."""
         return _TAKE_AS_LONG_AS_THEY_LIKE.isdisjoint(self._ops.behind(tensor_names))
+
+    def trusts_ranks(self, tensor_names: Iterable[str]) -> bool:
+        """Whether an input with more or fewer dimensions than was said may end the process."""
+        return any(op.startswith(_TRUST_RANKS) for op in self._ops.behind(tensor_names))
 
     def _changes_state(self, op: str, status: Status) -> bool:
         if op in _LEAVE_NO_TRACE or op.startswith("TensorArray"):

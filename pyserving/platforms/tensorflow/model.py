@@ -46,6 +46,11 @@ class TensorFlowModel:
             self.close()
             raise
         self._copies_outputs = state.has_reference_variables
+        self._trusting_ranks = frozenset(
+            name
+            for name, signature in self.signatures.items()
+            if state.trusts_ranks(spec.tensor_name for spec in signature.outputs.values())
+        )
         self._plans: dict[tuple[str, ...], RunPlan] = {}
         deadline = time.monotonic() + PRIMING_SECONDS
         for signature in self.signatures.values():
@@ -66,6 +71,9 @@ class TensorFlowModel:
             plan = self._plans[key]
         except KeyError:
             plan = self._plans[key] = self._plan(signature, outputs)
+        if signature.name in self._trusting_ranks:
+            for spec in signature.inputs.values():
+                _check_rank(spec, inputs[spec.name])
         return self._session.run(
             plan,
             [inputs[name] for name in signature.inputs],
@@ -105,6 +113,14 @@ class TensorFlowModel:
         if not spec.tensor_name:
             raise invalid_argument(f"{spec.name} is a sparse or composite tensor, which can be neither fed nor fetched")
         return self._session.output(spec.tensor_name)
+
+
+def _check_rank(spec: TensorSpec, array: Array) -> None:
+    if spec.shape is not None and array.ndim != len(spec.shape):
+        expected = [-1 if size is None else size for size in spec.shape]
+        raise invalid_argument(
+            f"input {spec.name} must have {len(expected)} dimensions, {expected}; got {array.ndim}: {list(array.shape)}"
+        )
 
 
 def _with_properties(signature: Signature, state: GraphState, proof: RowProof) -> Signature:
