@@ -82,7 +82,8 @@ class Server:
         before = usage.of(self._pid).cpu_seconds
         load = self._load(model, connections, seconds)
         used = usage.of(self._pid).cpu_seconds - before
-        return Sample(load.requests / load.seconds, used / load.requests * 1e3, load.p50_ms, load.p99_ms)
+        per_request = used / load.requests if load.requests else float("inf")  # the first batch was too slow
+        return Sample(load.requests / load.seconds, per_request * 1e3, load.p50_ms, load.p99_ms)
 
     def _load(self, model: str, connections: int, seconds: float) -> closed_loop.Load:
         load = closed_loop.grpc(
