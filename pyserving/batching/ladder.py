@@ -11,7 +11,7 @@ _SETTLED = 2
 _TRIES = 2
 """So many samples in a row are taken of another number than the choice, now and then: costs change with the load."""
 _HOPELESS = 1.3
-"""A trial ends where a sample costs so many times what the choice does."""
+"""Where a number costs so many times what the choice does, a trial of it ends, and none beyond it is tried."""
 _PAUSE, _LONGEST_PAUSE = 32, 512
 """Samples between two trials; twice as many after each that found nothing better, four times if it was hopeless."""
 
@@ -19,7 +19,7 @@ _PAUSE, _LONGEST_PAUSE = 32, 512
 class Ladder:
     """The powers of two from 1 up to a limit.
 
-    It begins with 1, and climbs for as long as that lowers the cost.
+    It begins with 1, climbs until that makes the cost much higher, and stays where it was lowest.
     """
 
     def __init__(self, most: int) -> None:
@@ -55,8 +55,11 @@ class Ladder:
     def _rung(self) -> int:
         if self._left < 0:
             return self._beside(self._step)
-        above = self._beside(1)
-        return above if self._rungs[self._choice].settled and not self._rungs[above].settled else self._choice
+        # One step that gains nothing is no reason not to take the next.
+        unknown = next((index for index, rung in enumerate(self._rungs) if not rung.settled), 0)
+        if unknown and self._rungs[unknown - 1].cost < self._rungs[self._choice].cost * _HOPELESS:
+            return unknown
+        return self._choice
 
     def _best(self) -> int:
         """The choice, unless another is clearly better: two that cost about the same do not take turns."""
