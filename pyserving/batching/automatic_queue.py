@@ -1,5 +1,6 @@
 """Batching without waiting: what arrives while engine calls run forms the next batch. On the event loop."""
 
+import asyncio
 import os
 import time
 from collections import deque
@@ -24,6 +25,9 @@ class AutomaticQueue:
         self._waiting: deque[Part] = deque()
         self._rows = 0
         self._running = 0
+        self._crowded = False
+        """The last batch had more than one request in it."""
+        self._starting = False
         self._last = 0.0
         """When the last batch was done, or the first of several that run was begun."""
 
@@ -35,7 +39,7 @@ class AutomaticQueue:
     def add(self, request: Request, handle: ServableHandle) -> None:
         self._waiting.extend(request.split([request.rows], handle))
         self._rows += request.rows
-        self._start_batches()
+        self._start_soon()
 
     def discard(self, request: Request) -> None:
         """Nobody waits for ``request`` any more: if it is still here, it leaves."""
@@ -46,7 +50,16 @@ class AutomaticQueue:
                 part.handle.release()
                 break
 
+    def _start_soon(self) -> None:
+        """At once; of a crowd, when the event loop has read what has come by now, for that is likely to be more of it."""
+        if not self._crowded:
+            self._start_batches()
+        elif self._waiting and not self._starting:
+            self._starting = True
+            asyncio.get_running_loop().call_soon(self._start_batches)
+
     def _start_batches(self) -> None:
+        self._starting = False
         # While one runs, a batch that could still grow waits; a full one does not.
         while self._waiting and self._running < (MAX_RUNNING if self._rows >= self._size.rows else 1):
             parts = [self._waiting.popleft()]
@@ -55,6 +68,7 @@ class AutomaticQueue:
                 parts.append(self._waiting.popleft())
                 rows += parts[-1].rows
             self._rows -= rows
+            self._crowded = len(parts) > 1
             if not self._running:
                 self._last = time.perf_counter()
             self._running += 1
@@ -66,4 +80,4 @@ class AutomaticQueue:
         self._size.add(rows, now - self._last)
         self._last = now
         self._running -= 1
-        self._start_batches()
+        self._start_soon()
