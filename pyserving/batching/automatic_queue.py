@@ -25,6 +25,8 @@ class AutomaticQueue:
         self._waiting: deque[Part] = deque()
         self._rows = 0
         self._running = 0
+        self._present = 0
+        """Rows that wait or run."""
         self._crowded = False
         """The last batch had more than one request in it."""
         self._starting = False
@@ -39,6 +41,7 @@ class AutomaticQueue:
     def add(self, request: Request, handle: ServableHandle) -> None:
         self._waiting.extend(request.split([request.rows], handle))
         self._rows += request.rows
+        self._present += request.rows
         self._start_soon()
 
     def discard(self, request: Request) -> None:
@@ -47,11 +50,12 @@ class AutomaticQueue:
             if part.request is request:
                 self._waiting.remove(part)
                 self._rows -= part.rows
+                self._present -= part.rows
                 part.handle.release()
                 break
 
     def _start_soon(self) -> None:
-        """At once; of a crowd, when the event loop has read what has come by now, for that is likely to be more of it."""
+        """At once; of a crowd, when the event loop has read what has come by now: there may be more of it."""
         if not self._crowded:
             self._start_batches()
         elif self._waiting and not self._starting:
@@ -77,7 +81,8 @@ class AutomaticQueue:
     def _release(self, rows: int) -> None:
         """A batch of so many rows has been run."""
         now = time.perf_counter()
-        self._size.add(rows, now - self._last)
+        self._size.add(rows, now - self._last, self._present)
         self._last = now
         self._running -= 1
+        self._present -= rows
         self._start_soon()

@@ -92,11 +92,36 @@ def test_it_never_leaves_its_rungs(samples: list[float], most: int) -> None:
         ladder.add(cost)
 
 
+def crowd(size: BatchSize, present: int, seconds: Callable[[int], float], batches: int = 3000) -> None:
+    """So many rows wait or run at any time."""
+    for _ in range(batches):
+        rows = min(size.rows, present)
+        size.add(rows, seconds(rows), present)
+
+
+def dear_beyond_16(rows: int) -> float:
+    return 1e-4 + rows * 1e-5 + max(0, rows - 16) * 1e-3
+
+
 def test_the_size_of_batches_is_that_by_which_most_rows_are_done() -> None:
     size = BatchSize()
-    for _ in range(3000):
-        size.add(size.rows, 1e-4 + size.rows * 1e-5 + max(0, size.rows - 16) * 1e-3)
+    crowd(size, 32, dear_beyond_16)
     assert size.rows == 16
+
+
+def test_what_was_learned_of_a_crowd_outlasts_a_lone_client() -> None:
+    size = BatchSize()
+    crowd(size, 32, dear_beyond_16)
+    crowd(size, 1, lambda rows: 1e-3)
+    assert size.rows == 1
+    crowd(size, 32, dear_beyond_16, 12)
+    assert size.rows == 16
+
+
+def test_of_a_small_crowd_no_batch_is_expected_that_it_cannot_fill() -> None:
+    size = BatchSize()
+    crowd(size, 4, lambda rows: 1e-3)
+    assert size.rows == 4
 
 
 def test_the_size_of_slow_batches_is_found_by_few_of_them() -> None:
@@ -104,5 +129,5 @@ def test_the_size_of_slow_batches_is_found_by_few_of_them() -> None:
     batches = 0
     while size.rows != 8 and batches < 100:
         batches += 1
-        size.add(size.rows, 0.1 + size.rows * 0.01)
+        size.add(size.rows, 0.1 + size.rows * 0.01, 8)
     assert batches < 40
