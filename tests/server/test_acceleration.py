@@ -99,7 +99,11 @@ def trial_processes() -> list[int]:
     """The children of this process that try an engine."""
     found = []
     for task in os.listdir("/proc/self/task"):
-        for child in Path(f"/proc/self/task/{task}/children").read_text().split():
+        try:
+            children = Path(f"/proc/self/task/{task}/children").read_text().split()
+        except FileNotFoundError:  # the thread has just ended
+            continue
+        for child in children:
             try:
                 command = Path(f"/proc/{child}/cmdline").read_bytes()
             except OSError:
@@ -209,6 +213,22 @@ def test_killing_the_trial_harms_nothing(serve: Serve, tmp_path: Path, caplog: p
     assert not list(tmp_path.glob(".new-*"))
     assert isinstance(ask(server, "cnn", images()), np.ndarray)
     assert engine(server, "cnn") == "tensorflow"
+
+
+@pytest.mark.parametrize("how", ["unloaded", "stopped"])
+def test_a_trial_ends_with_its_version_and_with_the_server(serve: Serve, tmp_path: Path, how: str) -> None:
+    server = serve("cnn", tmp_path)
+    until(lambda: bool(list(tmp_path.glob(".new-*"))))
+    if how == "unloaded":
+        server.reload([])
+    else:
+        server.stop()
+        assert not [
+            each for each in threading.enumerate() if each.name in ("pyserving-acceleration", "pyserving-shadow")
+        ]
+        assert trial_processes() == []
+    until(lambda: not trial_processes())
+    until(lambda: not list(tmp_path.glob(".new-*")))
 
 
 def test_versions_come_and_go_without_a_trace(serve: Serve, cache: Path, acceleration_folder: Path) -> None:
