@@ -76,7 +76,8 @@ def compile_saved_model(folder: str, tags: Sequence[str], num_threads: int) -> d
 
 
 def convert_signature(folder: str, tags: Sequence[str], name: str, artefact: str) -> None:
-    """Writes one signature as OpenVINO's own files into the folder ``artefact``. Raises ServingError."""
+    """Writes one signature as OpenVINO's own files into the folder ``artefact``. Raises ServingError, or OSError where
+    they cannot be written."""
     meta_graph = read_meta_graph(folder, tags)
     signature_def = SignatureDef.FromString(meta_graph.signature_def[name].SerializeToString())
     ops = GraphOps(meta_graph.graph_def).behind(info.name for info in signature_def.outputs.values())
@@ -84,7 +85,10 @@ def convert_signature(folder: str, tags: Sequence[str], name: str, artefact: str
     with _beside_variables(folder) as scratch:
         model = _read(scratch, meta_graph, signature_def)
         # In half precision, its default, the weights would be other ones.
-        openvino().save_model(model, os.path.join(artefact, _CONVERTED), compress_to_fp16=False)
+        try:
+            openvino().save_model(model, os.path.join(artefact, _CONVERTED), compress_to_fp16=False)
+        except RuntimeError as error:
+            raise OSError(f"OpenVINO cannot write to {artefact}: {message(error)}") from None
 
 
 def compile_artefact(artefact: str, signature: Signature, num_threads: int) -> CompiledFunction:
