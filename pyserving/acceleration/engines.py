@@ -1,6 +1,5 @@
 """The engines that may take a signature over from TensorFlow: how each compiles it, and runs what was compiled."""
 
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -8,7 +7,9 @@ from typing import Protocol
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.platforms.model import Array, Signature
+from pyserving.platforms.openvino import runtime
 from pyserving.platforms.openvino.saved_model import compile_artefact, convert_signature
+from pyserving.platforms.tflite import litert
 from pyserving.platforms.tflite.model import TFLiteModel
 from pyserving.platforms.tflite.model_file import FILE_NAME
 from pyserving.platforms.tflite.options import TFLiteOptions
@@ -62,7 +63,7 @@ class OpenVinoEngine:
     packages = ("openvino",)
 
     def is_installed(self) -> bool:
-        return _has("openvino")
+        return runtime.is_installed()
 
     def compile(self, folder: str, tags: Sequence[str], signature: Signature, artefact: str) -> None:
         convert_signature(folder, tags, signature.name, artefact)
@@ -78,7 +79,7 @@ class TFLiteEngine:
     packages = ("ai-edge-litert", "tensorflow-cpu", "tensorflow")
 
     def is_installed(self) -> bool:
-        return _has("ai_edge_litert")
+        return litert.is_installed()
 
     def compile(self, folder: str, tags: Sequence[str], signature: Signature, artefact: str) -> None:
         # Half a GB and some seconds: only the process of a trial imports it.
@@ -136,13 +137,6 @@ def versions(engine: Engine) -> str:
         except PackageNotFoundError:
             continue
     return ", ".join(found)
-
-
-def _has(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def _text(dtypes: Mapping[str, object]) -> str:

@@ -1,10 +1,21 @@
 """Does what a request feeds fit the signature? Some engines compute something from anything, or tell it badly."""
 
+from collections.abc import Sequence
+
 from pyserving.core.errors import invalid_argument
 from pyserving.platforms.dtypes import DTYPE_OF, NUMPY_OF
 from pyserving.platforms.model import Array, TensorSpec
 
 _MAX_DIM = (1 << 31) - 1
+
+
+def check_rank(spec: TensorSpec, array: Array) -> None:
+    """Raises INVALID_ARGUMENT unless the array has as many dimensions as ``spec`` says."""
+    if spec.shape is not None and array.ndim != len(spec.shape):
+        expected = _text(spec.shape)
+        raise invalid_argument(
+            f"input {spec.name} must have {len(expected)} dimensions, {expected}; got {array.ndim}: {list(array.shape)}"
+        )
 
 
 def check_input(spec: TensorSpec, array: Array, *, any_batch: bool = False) -> None:
@@ -26,5 +37,8 @@ def check_input(spec: TensorSpec, array: Array, *, any_batch: bool = False) -> N
         for dimension, (size, given) in enumerate(zip(wanted, shape, strict=True))
     )
     if not fits:
-        expected = [-1 if size is None else size for size in wanted]
-        raise invalid_argument(f"input {spec.name} must have shape {expected}, got {list(shape)}")
+        raise invalid_argument(f"input {spec.name} must have shape {_text(wanted)}, got {list(shape)}")
+
+
+def _text(shape: Sequence[int | None]) -> list[int]:
+    return [-1 if size is None else size for size in shape]

@@ -1,20 +1,17 @@
 """Finds OpenVINO. It is the only place that knows the package by name."""
 
 import importlib
-import importlib.util
 import sys
 from functools import cache
 from typing import Any
 
 from pyserving.core.errors import Code, ServingError
+from pyserving.platforms.package import is_package_installed
 
 
 def is_installed() -> bool:
     """Whether there is the package. It is not imported."""
-    try:
-        return importlib.util.find_spec("openvino") is not None
-    except (ImportError, ValueError):
-        return False
+    return is_package_installed("openvino")
 
 
 def openvino() -> Any:

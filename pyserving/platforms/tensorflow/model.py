@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pyserving.core.errors import invalid_argument
+from pyserving.platforms.input_check import check_rank
 from pyserving.platforms.model import Array, Signature, TensorSpec
 from pyserving.platforms.priming import PRIMING_SECONDS, prime
 from pyserving.platforms.tensorflow.graph_state import GraphState
@@ -73,7 +74,7 @@ class TensorFlowModel:
             plan = self._plans[key] = self._plan(signature, outputs)
         if signature.name in self._trusting_ranks:
             for spec in signature.inputs.values():
-                _check_rank(spec, inputs[spec.name])
+                check_rank(spec, inputs[spec.name])
         return self._session.run(
             plan,
             [inputs[name] for name in signature.inputs],
@@ -113,14 +114,6 @@ class TensorFlowModel:
         if not spec.tensor_name:
             raise invalid_argument(f"{spec.name} is a sparse or composite tensor, which can be neither fed nor fetched")
         return self._session.output(spec.tensor_name)
-
-
-def _check_rank(spec: TensorSpec, array: Array) -> None:
-    if spec.shape is not None and array.ndim != len(spec.shape):
-        expected = [-1 if size is None else size for size in spec.shape]
-        raise invalid_argument(
-            f"input {spec.name} must have {len(expected)} dimensions, {expected}; got {array.ndim}: {list(array.shape)}"
-        )
 
 
 def _with_properties(signature: Signature, state: GraphState, proof: RowProof) -> Signature:

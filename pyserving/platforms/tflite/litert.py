@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from pyserving.core.errors import Code, ServingError
+from pyserving.platforms.package import is_package_installed
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,11 @@ class LiteRT:
     """The module that reads the tables of a .tflite file."""
     flexbuffers: Any
     """The module that reads the map of signatures in such a file's metadata."""
+
+
+def is_installed() -> bool:
+    """Whether there is the package. It is not imported."""
+    return is_package_installed("ai_edge_litert")
 
 
 @cache
