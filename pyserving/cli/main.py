@@ -1,224 +1,44 @@
-"""The command ``pyserving``."""
+"""The command ``pyserving``: one module of this package for each of its commands."""
 
-import os
-import sys
-from collections.abc import Sequence
-from functools import partial
+from importlib import import_module
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 import pyserving
-from pyserving.acceleration.accelerator import Acceleration, AccelerationOptions
-from pyserving.acceleration.cache import default_root
-from pyserving.batching.parameters import Batching
-from pyserving.cli.example_request import curl_line
-from pyserving.cli.model_folder import find_models
-from pyserving.cli.optimize import optimize
-from pyserving.core.errors import ServingError
-from pyserving.core.state import State
-from pyserving.platforms.python.options import PythonModels, PythonOptions
-from pyserving.platforms.registry import find_platforms
-from pyserving.platforms.tensorflow.session_config import SessionOptions
-from pyserving.server.directory import Directory
-from pyserving.server.logs import LogFormat, log_to_stderr
-from pyserving.server.ports import Ports
-from pyserving.server.run import run
-from pyserving.server.settings import Settings
-from pyserving.sources.model_config import ModelConfig, read_model_config_file
+
+_COMMANDS = {
+    "optimize": "find the fastest engine for a version before a server needs it",
+    "serve": "serve models over REST and gRPC",
+}
+"""What each does, in a line; the command ``x-y`` is the function ``x_y`` of the module ``x_y``."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Imports a command when it is used: what only asks a server need not wait until the server is imported."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        name = cmd_name.replace("-", "_")
+        command = getattr(import_module(f"pyserving.cli.{name}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(pyserving.__version__, prog_name="PyServing")
 def main() -> None:
     """Serves models as TensorFlow Serving does, over REST and gRPC."""
-
-
-main.add_command(optimize)
-
-
-@main.command()
-@click.argument("path", required=False)
-@click.option("--name", envvar="MODEL_NAME", help="Name of a single model; by default the name of its folder.")
-@click.option("--config", type=click.Path(dir_okay=False), help="A models.config file, in place of PATH.")
-@click.option("--host", default="", help="Address to listen on; by default all of this machine's.")
-@click.option("--rest-port", default=8501, show_default=True, help="Port of the REST interface; 0 takes a free one.")
-@click.option("--port", default=8500, show_default=True, help="Port of the gRPC interface; 0 takes a free one.")
-@click.option("--grpc-socket", default="", help="A UNIX socket that serves gRPC too.")
-@click.option("--poll", default=1.0, show_default=True, help="Seconds between two looks for new versions; 0: once.")
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes that answer requests; for models whose runs change no variables.",
-)
-@click.option("--memory-limit", type=int, help="Bytes that all models may need; a load beyond it is refused.")
-@click.option("--tags", default="serve", show_default=True, help="Tags of the graph to load, with commas between.")
-@click.option(
-    "--threads",
-    type=click.IntRange(min=0),
-    default=0,
-    help="Threads that share one operation; 0: as many as there are cores.",
-)
-@click.option(
-    "--op-library",
-    "op_libraries",
-    multiple=True,
-    type=click.Path(dir_okay=False),
-    help="A library (.so) with operations that TensorFlow itself does not have; may be given several times.",
-)
-@click.option(
-    "--python-models",
-    type=click.Choice([choice.value for choice in PythonModels]),
-    default=PythonModels.OFF.value,
-    show_default=True,
-    help="Whether code in version folders (model.py) is run; process: always in a process of its own.",
-)
-@click.option(
-    "--accelerate",
-    type=click.Choice([choice.value for choice in Acceleration]),
-    default=Acceleration.AUTO.value,
-    show_default=True,
-    help="Engines that may take SavedModels over from TensorFlow, once they were seen to give the same answers faster.",
-)
-@click.option(
-    "--acceleration-cache",
-    type=click.Path(file_okay=False),
-    default=default_root(),
-    help="Folder for what they compile; by default pyserving/acceleration in the user's cache.",
-)
-@click.option(
-    "--acceleration-requests",
-    type=click.IntRange(min=0),
-    default=0,
-    help="Clients' requests that are kept in memory for the first comparison, up to so many a signature.",
-)
-@click.option(
-    "--batching",
-    type=click.Choice([choice.value for choice in Batching]),
-    default=Batching.AUTOMATIC.value,
-    show_default=True,
-    help="automatic: join requests that arrive while others are computed, for models whose rows are independent.",
-)
-@click.option(
-    "--batching-exclude",
-    multiple=True,
-    metavar="NAME",
-    help="A model that is not batched automatically; may be given several times.",
-)
-@click.option(
-    "--grace",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    help="Seconds that requests may take to end at a stop.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice([form.value for form in LogFormat]),
-    default=LogFormat.TEXT.value,
-    show_default=True,
-    help="Lines of the log.",
-)
-def serve(
-    path: str | None,
-    name: str | None,
-    config: str | None,
-    host: str,
-    rest_port: int,
-    port: int,
-    grpc_socket: str,
-    poll: float,
-    workers: int,
-    memory_limit: int | None,
-    tags: str,
-    threads: int,
-    op_libraries: tuple[str, ...],
-    python_models: str,
-    accelerate: str,
-    acceleration_cache: str,
-    acceleration_requests: int,
-    batching: str,
-    batching_exclude: tuple[str, ...],
-    grace: float,
-    log_format: str,
-) -> None:
-    """Serves the models under PATH: one model's folder of versions, or a folder of several models.
-
-    Without PATH, MODEL_BASE_PATH and MODEL_NAME say what to serve, as in TensorFlow Serving's image.
-    """
-    console = Console(stderr=True)
-    log_to_stderr(form=LogFormat(log_format))
-    try:
-        settings = Settings(
-            models=_models(path, name, config),
-            host=host,
-            rest_port=rest_port,
-            grpc_port=port,
-            grpc_socket_path=grpc_socket,
-            poll_wait=poll,
-            workers=workers,
-            model_memory_limit=memory_limit,
-            op_libraries=op_libraries,
-            python_options=PythonOptions(PythonModels(python_models)),
-            acceleration=AccelerationOptions(Acceleration(accelerate), acceleration_cache, acceleration_requests),
-            batching=Batching(batching),
-            never_automatic=batching_exclude,
-            grace_period=grace,
-            session_options=SessionOptions(
-                tags=tuple(tag for tag in tags.split(",") if tag), intra_op_parallelism=threads
-            ),
-        )
-        sys.exit(run(settings, on_models_settled=partial(_show, console)))
-    except ServingError as error:
-        console.print(f"[bold red]cannot serve:[/] {error.message}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-
-
-def _models(path: str | None, name: str | None, config: str | None) -> Sequence[ModelConfig]:
-    if config is not None:
-        if path is not None:
-            raise click.UsageError("give PATH or --config, not both")
-        return read_model_config_file(os.path.abspath(config), platforms=find_platforms()) or ()
-    if path is None:
-        base_path = os.environ.get("MODEL_BASE_PATH")
-        if not name and not base_path:
-            raise click.UsageError("give PATH: a folder of versions (such as ./my_model with ./my_model/1 in it)")
-        path = os.path.join(base_path or "/models", name or "model")
-    return find_models(path, name)
-
-
-def _show(console: Console, directory: Directory, ports: Ports) -> None:
-    """The summary: what is served, where, and a line to try it."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("model", "version", "state", "path"):
-        table.add_column(heading)
-    examples = []
-    for model in directory.models:
-        states = directory.monitor.states(model.name)
-        for state in states:
-            shown = f"[green]{state.state.name}" if state.state is State.AVAILABLE else state.state.name
-            if state.error:
-                shown = f"[red]{state.error}"
-            table.add_row(model.name, str(state.id.version), shown, model.base_path)
-        if not states:
-            table.add_row(model.name, "-", "[yellow]waiting for a version", model.base_path)
-        if ports.rest_address and any(state.state is State.AVAILABLE for state in states):
-            with directory.serving.acquire(model.name) as handle:
-                examples.append(curl_line(model.name, handle.servable, ports.rest_address))
-    console.print()
-    console.print(table)
-    console.print()
-    if ports.rest_address:
-        console.print(f"REST  http://{ports.rest_address}/v1/models", highlight=False)
-    for address in ports.grpc_addresses:
-        console.print(f"gRPC  {address}", highlight=False)
-    if examples:
-        console.print("\ntry:  ", end="")
-        console.print("\n      ".join(examples[:3]), highlight=False, markup=False, soft_wrap=True)
-    console.print()
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ class ModelConfig:
     """Version by label."""
     logging_config: messages.LoggingConfig | None = None
     """With a sampling rate above 0 it says where its requests are logged: they are not without it."""
+    options: messages.ModelOptions = field(default_factory=messages.ModelOptions)
+    """What only PyServing knows; see ``pyserving.proto``."""
 
 
 def single_model(name: str, base_path: str) -> list[ModelConfig]:
@@ -152,6 +154,7 @@ def _model(entry: messages.ModelConfig) -> ModelConfig:
         version_policy=_version_policy(entry.model_version_policy),
         labels=dict(entry.version_labels),
         logging_config=entry.logging_config if entry.HasField("logging_config") else None,
+        options=entry.pyserving,
     )
 
 
