@@ -4,12 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from pyserving.platforms.closeness import OF_LARGEST, RELATIVE, in_units
 from pyserving.platforms.model import Array
 
-_RELATIVE = 1e-4
-"""Of the element. Sums of single precision in another order stay well below it; half precision does not."""
-_OF_LARGEST = 1e-5
-"""Of the largest element of the output, since what cancels out keeps the error of what it was made of."""
 _TIMES_NUDGED = 8.0
 """How much further than by the nudge of its inputs (see ``nudged``) an answer may move."""
 _MOST_NUDGED = 1e-2
@@ -75,8 +72,5 @@ def _of_one(expected: Array, moved: Array, found: Array) -> float:
         moves = np.nan_to_num(np.abs(c[finite] - a), nan=np.inf) if expected.shape == moved.shape else np.zeros_like(a)
         largest = np.abs(a).max()
         grown = np.minimum(_TIMES_NUDGED * np.maximum(moves, np.median(moves)), _MOST_NUDGED * largest)
-        tolerance = _RELATIVE * np.abs(a) + _OF_LARGEST * largest + grown
-        off = np.abs(a - b)
-        # Where both are 0 there is nothing to tolerate.
-        units = np.divide(off, tolerance, out=np.where(off > 0, np.inf, 0.0), where=tolerance > 0)
-    return float(np.nan_to_num(units, nan=0.0, posinf=np.inf).max())
+        tolerance = RELATIVE * np.abs(a) + OF_LARGEST * largest + grown
+        return float(in_units(np.abs(a - b), tolerance).max())

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pyserving.core.errors import Code, ServingError
+from pyserving.core.gate import Gate
 from pyserving.core.handle import ServedVersion
 from pyserving.core.loader import Loader
 from pyserving.core.phase import FOLLOWING, Phase
@@ -29,14 +30,16 @@ class Harness:
         self.id: ServableId = aspired.id
         self.phase = Phase.NEW
         self.aspired = True
+        self.given_up = False
+        """It was aspired no more while the gate looked at it: it will go, even if it is aspired again."""
         self.state = State.START
         """What was told of it last."""
         self.failures = 0
         """Loads that failed."""
         self.error: ServingError | None = None
-        """Of the last load that failed."""
+        """Of the last load that failed, or why the gate refused it."""
         self.served: ServedVersion | None = None
-        """While READY or DRAINING."""
+        """While CHECKING, READY or DRAINING."""
         self.successor: AspiredVersion | None = None
         """The same version, aspired again while this one was on its way out."""
         self._loader: Loader | None = aspired.loader
@@ -49,7 +52,7 @@ class Harness:
     @property
     def leaving(self) -> bool:
         """Its memory will soon be given back."""
-        return self.phase in (Phase.DRAINING, Phase.UNLOADING)
+        return self.given_up or self.phase in (Phase.DRAINING, Phase.UNLOADING)
 
     def enter(self, phase: Phase) -> None:
         """Raises RuntimeError where ``phase`` cannot follow."""
@@ -69,6 +72,10 @@ class Harness:
     def load(self) -> Servable | ServingError:
         """The servable, or why it could not be loaded."""
         return self._guarded("load", lambda loader: loader.load())
+
+    def check(self, gate: Gate, served: ServedVersion) -> ServingError | None:
+        """Why the gate refuses the version, if it does."""
+        return self._guarded("check", lambda _: gate.check(served))
 
     def unload(self) -> ServingError | None:
         """What went wrong, if anything: the version is gone in any case."""

@@ -11,11 +11,11 @@ from functools import partial
 from pyserving.core.clock import Clock, SystemClock
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.events import EventBus
+from pyserving.core.gate import Gate
 from pyserving.core.handle import ServedVersion
 from pyserving.core.harness import Harness
 from pyserving.core.phase import Phase
 from pyserving.core.resources import Resources, ResourceTracker
-from pyserving.core.servable import Servable
 from pyserving.core.serving_map import ServingMap
 from pyserving.core.source import AspiredVersion
 from pyserving.core.state import ServableState, State
@@ -40,7 +40,8 @@ class Manager:
     unload, or the call of a listener.
 
     Every version's events are, in this order: START, LOADING, AVAILABLE, UNLOADING, END; one that is given up or
-    fails goes to END early. When AVAILABLE is told, ``serving`` has the version; when UNLOADING is, it has not.
+    fails, in its load or at the gate, goes to END early. When AVAILABLE is told, ``serving`` has the version; when
+    UNLOADING is, it has not.
     """
 
     def __init__(
@@ -54,10 +55,13 @@ class Manager:
         max_num_load_retries: int = 5,
         load_retry_interval: float = 60.0,
         resources: ResourceTracker | None = None,
+        gate: Gate | None = None,
         clock: Clock | None = None,
         spawner: Spawner | None = None,
     ) -> None:
         """``serving`` is kept by this manager: what is AVAILABLE is in it.
+
+        ``gate``: what each version has to pass once it is loaded. One that is refused is not tried again.
 
         So many loads, and so many unloads, run at once; 0 means one after the other, too.
         A load is attempted ``1 + max_num_load_retries`` times, ``load_retry_interval`` seconds apart; but
@@ -71,6 +75,7 @@ class Manager:
         self._max_num_load_retries = max_num_load_retries
         self._load_retry_interval = load_retry_interval
         self._resources = resources or ResourceTracker()
+        self._gate = gate
         self._clock = clock or SystemClock()
         self._threads = spawner or Threads()
 
@@ -144,7 +149,7 @@ class Manager:
     def _aspire(self, name: str, aspired: Mapping[int, AspiredVersion]) -> None:
         stream = self._streams.setdefault(name, {})
         for version, harness in list(stream.items()):
-            if harness.leaving:
+            if harness.leaving and not harness.aspired:
                 harness.successor = aspired.get(version)
             elif version in aspired:
                 harness.aspired = True
@@ -165,6 +170,9 @@ class Manager:
         harness.aspired = False
         if harness.phase in (Phase.NEW, Phase.WAITING):
             self._end(harness, harness.error)
+        elif harness.phase is Phase.CHECKING and self._gate is not None:
+            harness.given_up = True
+            self._gate.give_up(harness.id)
         elif harness.phase is Phase.ENDED:
             del self._streams[harness.id.name][harness.id.version]
 
@@ -227,8 +235,30 @@ class Manager:
                 self._resources.release(harness.id)
                 self._load_failed(harness, loaded)
             else:
-                self._serve(harness, loaded)
+                harness.error = None
+                harness.served = ServedVersion(harness.id, loaded, partial(self._drained, harness))
+                if self._gate is None:
+                    self._serve(harness)
+                else:
+                    harness.enter(Phase.CHECKING)
             self._end_load(harness)
+        if harness.phase is Phase.CHECKING:
+            self._check(harness)
+
+    def _check(self, harness: Harness) -> None:
+        """On the thread of the load, which counts no more as one: other loads need not wait for a check."""
+        gate, served = self._gate, harness.served
+        assert gate is not None
+        assert served is not None
+        refusal = harness.check(gate, served)
+        with self._change():
+            if refusal is None and not harness.given_up:
+                self._serve(harness)
+            else:
+                harness.error = None if harness.given_up else refusal
+                harness.enter(Phase.DRAINING)
+                self._unload_when_released(harness)
+            self._advance(harness.id.name)
 
     def _make_room(self, harness: Harness, need: Resources | ServingError) -> bool:
         if isinstance(need, ServingError):
@@ -268,8 +298,7 @@ class Manager:
             harness.enter(Phase.NEW)
             self._advance(harness.id.name)
 
-    def _serve(self, harness: Harness, servable: Servable) -> None:
-        harness.served = ServedVersion(harness.id, servable, partial(self._drained, harness))
+    def _serve(self, harness: Harness) -> None:
         harness.enter(Phase.READY)
         self._replace_serving(harness.id.name)
         self._tell(harness, State.AVAILABLE)
@@ -287,11 +316,13 @@ class Manager:
     # Unloading
 
     def _drain(self, harness: Harness) -> None:
-        served = harness.served
         harness.enter(Phase.DRAINING)
         self._replace_serving(harness.id.name)
         self._tell(harness, State.UNLOADING)
-        if served is not None and served.close():
+        self._unload_when_released(harness)
+
+    def _unload_when_released(self, harness: Harness) -> None:
+        if harness.served is not None and harness.served.close():
             self._unload_when_free(harness)
 
     def _drained(self, harness: Harness) -> None:
@@ -317,7 +348,7 @@ class Manager:
         with self._change():
             self._unloads -= 1
             self._resources.release(harness.id)
-            self._end(harness, error)
+            self._end(harness, harness.error or error)
             self._use_free_unload_threads()
             self._advance(harness.id.name)
             waiting, self._waiting_for_room = self._waiting_for_room, []

@@ -12,6 +12,8 @@ class Phase(Enum):
     """A thread is in the loader's load()."""
     WAITING = "waiting"
     """A load failed, or found no room: to become NEW again after the retry interval, or when memory is given back."""
+    CHECKING = "checking"
+    """It is loaded, and the gate looks at it."""
     READY = "ready"
     """Serves."""
     DRAINING = "draining"
@@ -23,7 +25,8 @@ class Phase(Enum):
 
 FOLLOWING = {
     Phase.NEW: {Phase.LOADING, Phase.ENDED},
-    Phase.LOADING: {Phase.READY, Phase.WAITING, Phase.ENDED},
+    Phase.LOADING: {Phase.CHECKING, Phase.READY, Phase.WAITING, Phase.ENDED},
+    Phase.CHECKING: {Phase.READY, Phase.DRAINING},
     Phase.WAITING: {Phase.NEW, Phase.ENDED},
     Phase.READY: {Phase.DRAINING},
     Phase.DRAINING: {Phase.UNLOADING},

@@ -1,5 +1,6 @@
 """What requests see of the versions there are: those that serve."""
 
+import threading
 from collections.abc import Iterable, Mapping
 
 from pyserving.core.errors import Code, ServingError
@@ -10,16 +11,17 @@ from pyserving.core.servable import ServableId, ServableRequest
 class ServingMap:
     """The versions that requests can reach, by name.
 
-    An immutable map that each change replaces as a whole, so that requests wait for nothing. Changed by one thread at
-    a time, or under its owner's lock.
+    An immutable map that each change replaces as a whole, so that requests wait for nothing.
     """
 
     def __init__(self) -> None:
         self._serving: Mapping[str, Mapping[int | None, ServedVersion]] = {}
-        """By name, then by version, None being the latest. Never changed, only replaced."""
+        """By name, then by version, None being the default one. Never changed, only replaced."""
+        self._directed: dict[str, int] = {}
+        self._changing = threading.Lock()
 
     def acquire(self, name: str, version: int | None = None) -> ServableHandle:
-        """A handle on a version that serves, without a version on the highest. Raises NOT_FOUND."""
+        """A handle on a version that serves, without a version on the default one. Raises NOT_FOUND."""
         while True:
             try:
                 served = self._serving[name][version]
@@ -42,12 +44,33 @@ class ServingMap:
         """How many handles are out on each version that serves."""
         return {served.id: len(served.handles) for stream in self._serving.values() for served in stream.values()}
 
+    def default(self, name: str) -> int | None:
+        """The version that requests get which ask for none; None where they get none."""
+        served = self._serving.get(name, {}).get(None)
+        return None if served is None else served.id.version
+
     def replace(self, name: str, versions: Iterable[ServedVersion]) -> None:
         """These are all versions of a stream that serve from now on."""
-        served: dict[int | None, ServedVersion] = {version.id.version: version for version in versions}
+        with self._changing:
+            self._put(name, {version.id.version: version for version in versions})
+
+    def direct(self, name: str, version: int | None) -> None:
+        """The default version is this one, and none while it does not serve; with None it is the highest again."""
+        with self._changing:
+            if version is None:
+                self._directed.pop(name, None)
+            else:
+                self._directed[name] = version
+            served = self._serving.get(name, {})
+            self._put(name, {number: one for number, one in served.items() if number is not None})
+
+    def _put(self, name: str, versions: Mapping[int, ServedVersion]) -> None:
+        served: dict[int | None, ServedVersion] = {version: one for version, one in versions.items()}  # noqa: C416
         serving = dict(self._serving)
-        if served:
-            served[None] = max(served.values(), key=lambda version: version.id.version)
+        if versions:
+            default = versions.get(self._directed.get(name, max(versions)))
+            if default is not None:
+                served[None] = default
             serving[name] = served
         else:
             serving.pop(name, None)

@@ -68,7 +68,6 @@ class ErrorResponse(Message):
     error_code: int
     error_message: str
     def __init__(self, *, error_code: int | None = ..., error_message: str | None = ...) -> None: ...
-class ModelOptions(Message): ...
 DataType: EnumTypeWrapper
 class TensorProto(Message):
     dtype: int
@@ -663,6 +662,68 @@ class SessionMetadata(Message):
     version: int
     def __init__(self, *, name: str | None = ..., version: int | None = ...) -> None: ...
 class CoordinationServiceConfig(Message): ...
+class ModelOptions(Message):
+    @property
+    def gate(self) -> GateOptions: ...
+    @property
+    def traffic(self) -> TrafficOptions: ...
+    def __init__(self, *, gate: GateOptions | None = ..., traffic: TrafficOptions | None = ...) -> None: ...
+class GateOptions(Message):
+    golden_requests: str
+    @property
+    def tolerance(self) -> RepeatedCompositeFieldContainer[Tolerance]: ...
+    @property
+    def latency(self) -> LatencyBudget: ...
+    @property
+    def shadow(self) -> ShadowGate: ...
+    manual: bool
+    def __init__(self, *, golden_requests: str | None = ..., tolerance: Iterable[Tolerance] | None = ..., latency: LatencyBudget | None = ..., shadow: ShadowGate | None = ..., manual: bool | None = ...) -> None: ...
+class Tolerance(Message):
+    dtype: int
+    relative: float
+    absolute: float
+    def __init__(self, *, dtype: int | None = ..., relative: float | None = ..., absolute: float | None = ...) -> None: ...
+class LatencyBudget(Message):
+    median_ms: float
+    runs: int
+    def __init__(self, *, median_ms: float | None = ..., runs: int | None = ...) -> None: ...
+class ShadowGate(Message):
+    requests: int
+    max_disagreement: float
+    timeout_seconds: float
+    def __init__(self, *, requests: int | None = ..., max_disagreement: float | None = ..., timeout_seconds: float | None = ...) -> None: ...
+class TrafficOptions(Message):
+    @property
+    def split(self) -> RepeatedCompositeFieldContainer[TrafficShare]: ...
+    key_header: str
+    @property
+    def shadow(self) -> ShadowTraffic: ...
+    default_version: int
+    def __init__(self, *, split: Iterable[TrafficShare] | None = ..., key_header: str | None = ..., shadow: ShadowTraffic | None = ..., default_version: int | None = ...) -> None: ...
+class TrafficShare(Message):
+    version: int
+    label: str
+    weight: float
+    def __init__(self, *, version: int | None = ..., label: str | None = ..., weight: float | None = ...) -> None: ...
+class ShadowTraffic(Message):
+    version: int
+    label: str
+    fraction: float
+    @property
+    def tolerance(self) -> RepeatedCompositeFieldContainer[Tolerance]: ...
+    def __init__(self, *, version: int | None = ..., label: str | None = ..., fraction: float | None = ..., tolerance: Iterable[Tolerance] | None = ...) -> None: ...
+class PromoteRequest(Message):
+    model: str
+    version: int
+    label: str
+    def __init__(self, *, model: str | None = ..., version: int | None = ..., label: str | None = ...) -> None: ...
+class RollbackRequest(Message):
+    model: str
+    def __init__(self, *, model: str | None = ...) -> None: ...
+class RolloutResponse(Message):
+    version: int
+    previous_version: int
+    def __init__(self, *, version: int | None = ..., previous_version: int | None = ...) -> None: ...
 ModelType: EnumTypeWrapper
 class PredictRequest(Message):
     class RequestOptions(Message):

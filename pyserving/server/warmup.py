@@ -3,26 +3,23 @@
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from concurrent.futures import CancelledError
 from contextlib import aclosing
 from threading import Event
 from time import perf_counter
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from pyserving.api.predict_call import predict_call
 from pyserving.api.prediction_methods import PredictionMethods
-from pyserving.core.errors import Code, ServingError, invalid_argument
+from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle, ServedVersion
 from pyserving.core.loader import Loader
 from pyserving.core.resources import Resources
 from pyserving.core.servable import Servable, ServableId
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.protos import messages
-from pyserving.sources.os_errors import serving_error
-from pyserving.wire.tfrecord import read_records
+from pyserving.validation.samples import read_logs
 
 FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 """Where a version folder has its records: a TFRecord file of PredictionLogs."""
@@ -60,7 +57,7 @@ class Warmup:
         status = "OK"
         count = 0
         try:
-            for count, log in enumerate(_read(path), 1):
+            for count, log in enumerate(read_logs(path, "warmup", MAX_RECORDS), 1):
                 self._replay(log, handle, f"Warmup record {count} of {path}")
         except BaseException as error:
             status = str(error)
@@ -159,25 +156,3 @@ class WarmedLoader:
 
 def _stopping(record: str) -> ServingError:
     return ServingError(Code.UNAVAILABLE, f"{record} failed: the server is stopping")
-
-
-def _read(path: str) -> Iterator[messages.PredictionLog]:
-    try:
-        with open(path, "rb") as file:
-            for number, record in enumerate(read_records(file), 1):
-                if number > MAX_RECORDS:
-                    raise invalid_argument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")
-                try:
-                    log = messages.PredictionLog.FromString(record)
-                except DecodeError:
-                    raise invalid_argument(
-                        f"Failed to parse warmup record: record {number}, {len(record)} bytes, from {path}"
-                    ) from None
-                yield log
-    except OSError as error:
-        raise serving_error(path, error) from None
-    except ServingError as error:
-        if error.code is Code.DATA_LOSS:
-            message = f"{path}: {error.message}. Please verify your warmup data is in TFRecord format."
-            raise ServingError(error.code, message) from None
-        raise

@@ -343,3 +343,24 @@ def test_what_ended_is_not_kept_in_memory(caplog: pytest.LogCaptureFixture) -> N
     del broken, odd, good, handle
     gc.collect()
     assert [ref() for ref in left] == [None] * 4
+
+
+def test_the_default_version_stays_where_it_is_directed() -> None:
+    house = House()
+    serving = house.manager.serving
+    house.aspire("m", 1)
+    house.settle()
+    serving.direct("m", 1)
+    house.aspire("m", 1, 2)
+    house.settle()
+    with serving.acquire("m") as default, serving.acquire("m", 2) as new:
+        assert (default.id.version, new.id.version) == (1, 2)
+    serving.direct("m", 2)
+    assert serving.default("m") == 2
+    house.aspire("m", 1)
+    house.settle()
+    assert serving.default("m") is None
+    with pytest.raises(ServingError):
+        serving.acquire("m")
+    serving.direct("m", None)
+    assert serving.default("m") == 1
