@@ -1,0 +1,1 @@
+"""Asks model servers: PyServing and TensorFlow Serving, over REST and gRPC."""
