@@ -34,6 +34,11 @@ def steady_base_path() -> Path:
     return exported.base_path(STEADY)
 
 
+def digits() -> Path:
+    """The version folder of a small network for images of digits."""
+    return exported.base_path("mnist") / "1"
+
+
 def resnet50(warmup_records: int = 0) -> Path:
     """A version folder: 205 MB of variables, a saved_model.pb of 2 MB; and recorded requests of one picture each."""
     version = exported.base_path("resnet50") / "1"
@@ -120,6 +125,10 @@ class ChangingServer:
         shutil.copytree(self._version, staging, copy_function=os.link)
         staging.rename(self._base / str(self._number))
         return self._when("loading", CHANGING, self._number), self._when("loaded", CHANGING, self._number)
+
+    def accelerated(self) -> float:
+        """Waits until another engine serves the latest version; since when it does."""
+        return self._when("accelerated", CHANGING, self._number)
 
     def unloaded(self, before: int = 0) -> Span:
         """Waits for the unload of the latest version, or one so many before it, which is removed or replaced."""

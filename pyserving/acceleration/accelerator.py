@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 
-from pyserving.acceleration.cache import default_root
+from pyserving.acceleration.cache import default_root, refuse
 from pyserving.acceleration.engines import ENGINES
 from pyserving.acceleration.model import TENSORFLOW, Accelerated, AcceleratedModel
 from pyserving.acceleration.search import Search, served_signatures
@@ -18,6 +18,7 @@ from pyserving.acceleration.trial_inputs import Inputs
 from pyserving.acceleration.trial_process import Job
 from pyserving.acceleration.trials import Finding, TrialFailed, TrialProcess
 from pyserving.core.background import work_in_background
+from pyserving.core.errors import ServingError
 from pyserving.core.loader import Loader
 from pyserving.core.resources import Resources
 from pyserving.core.servable import Servable, ServableId
@@ -242,9 +243,10 @@ class Accelerator:
         opened = search.open_best(name)
         if opened is None:
             return
-        verdict, compiled = opened
+        finding, compiled = opened
+        verdict = finding.verdict
         assert verdict.gate is not None
-        if not work.model.accelerate(name, Accelerated(verdict.engine, compiled, verdict.gate)):
+        if not work.model.accelerate(name, Accelerated(verdict.engine, compiled, verdict.gate, finding.artefact)):
             compiled.close()
             return
         times = ", ".join(f"{timing.gain:.1f} x with {timing.rows}" for timing in verdict.timings)
@@ -277,19 +279,25 @@ class Accelerator:
         servable = next((each for each, model in list(self._models.items()) if model is shadow.model), None)
         if servable is None:
             return
-        engine = shadow.model.engine(shadow.signature.name)
         try:
-            difference = shadow.model.compare(shadow.signature, shadow.inputs, shadow.outputs, shadow.found)
+            disagreement = shadow.model.compare(shadow.signature, shadow.inputs, shadow.outputs, shadow.found)
         except Exception:
             logger.exception("A comparison of %s with TensorFlow has failed", servable)
             return
         self.compared[servable.name] += 1
-        if difference is not None:
-            self.disagreed[servable.name] += 1
-            reasons = self._reasons.get(servable)
-            if reasons is not None:
-                told = f"it answered a request otherwise: by {difference:.3g}"
-                reasons.setdefault(shadow.signature.name, {})[engine] = told
+        if disagreement is None:
+            return
+        self.disagreed[servable.name] += 1
+        reason = f"it answered a request otherwise: by {disagreement.difference:.3g}"
+        reasons = self._reasons.get(servable)
+        if reasons is not None:
+            reasons.setdefault(shadow.signature.name, {})[disagreement.engine] = reason
+        try:
+            refuse(disagreement.artefact, reason)
+        except (OSError, ServingError) as error:
+            logger.warning(
+                "It could not be written that %s must not serve %s: %s", disagreement.engine, servable, error
+            )
 
 
 @dataclass(frozen=True, slots=True)

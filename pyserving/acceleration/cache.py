@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from pyserving.core.errors import Code, ServingError
+
 _VERDICT = "verdict.json"
 _LOCK = ".lock"
 _NEW = ".new-"
@@ -111,6 +113,21 @@ def sweep(root: str) -> None:
                 shutil.rmtree(os.path.join(root, name), ignore_errors=True)
     except OSError:
         return  # there is no cache, or it cannot be written to
+
+
+def refuse(artefact: str, reason: str) -> None:
+    """Writes into the entry that holds an artefact that its engine must not serve, and drops what was compiled.
+
+    Who has it open goes on with it. Raises OSError, and ServingError where there is no entry any more.
+    """
+    path = os.path.dirname(artefact)
+    entry = Entry(os.path.dirname(path), os.path.basename(path))
+    with entry.locked():
+        verdict = entry.read()
+        if verdict is None:
+            raise ServingError(Code.NOT_FOUND, f"{path} holds no verdict")
+        with entry.writing() as scratch:
+            Entry.write(scratch, {**verdict, "refusal": reason})
 
 
 def _digests(folder: str) -> dict[str, str]:

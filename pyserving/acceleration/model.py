@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from pyserving.acceleration.agreement import disagreement, largest_difference, nudged
 from pyserving.acceleration.engines import CompiledSignature
@@ -26,14 +27,26 @@ logger = logging.getLogger("pyserving.acceleration")
 class Accelerated:
     """A signature on its other engine."""
 
-    __slots__ = ("compiled", "engine", "gate", "next_shadow")
+    __slots__ = ("artefact", "compiled", "engine", "gate", "next_shadow")
 
-    def __init__(self, engine: str, compiled: CompiledSignature, gate: Gate) -> None:
+    def __init__(self, engine: str, compiled: CompiledSignature, gate: Gate, artefact: str) -> None:
         self.engine = engine
         self.compiled = compiled
         self.gate = gate
+        self.artefact = artefact
+        """The folder in the cache that ``compiled`` was read from."""
         self.next_shadow = 0.0
         """On the clock of ``time.monotonic``."""
+
+
+class Disagreement(NamedTuple):
+    """An answer that is too far from TensorFlow's."""
+
+    engine: str
+    artefact: str
+    """The folder in the cache that the engine was read from."""
+    difference: float
+    """The largest of any element."""
 
 
 Shadow = Callable[["AcceleratedModel", Signature, Inputs, Sequence[str], Sequence[Array]], bool]
@@ -125,8 +138,8 @@ class AcceleratedModel:
 
     def compare(
         self, signature: Signature, inputs: Inputs, outputs: Sequence[str], found: Sequence[Array]
-    ) -> float | None:
-        """How far an answer of another engine is from TensorFlow's; that engine goes where it is too far.
+    ) -> Disagreement | None:
+        """Whether an answer of another engine is as good as TensorFlow's; that engine goes where it is not.
 
         None where they agree. Takes as long as two runs; not to be called on the event loop.
         """
@@ -159,7 +172,7 @@ class AcceleratedModel:
                 accelerated.engine,
                 reason,
             )
-            return difference
+            return Disagreement(accelerated.engine, accelerated.artefact, difference)
 
     def close(self) -> None:
         """Gives back the memory of the other engines; TensorFlow's belongs to its loader. No run may be going on."""

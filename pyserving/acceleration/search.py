@@ -17,7 +17,7 @@ from pyserving.acceleration.trial_inputs import (
     whole_shapes,
 )
 from pyserving.acceleration.trials import Finding, TrialFailed
-from pyserving.acceleration.verdict import Verdict, best
+from pyserving.acceleration.verdict import best
 from pyserving.core.errors import ServingError
 from pyserving.platforms.model import Array, Signature
 
@@ -76,7 +76,7 @@ class Search:
         for name in self.worthwhile:
             self.reasons[name][engine] = f"the trial failed: {error}"
 
-    def open_best(self, name: str) -> tuple[Verdict, CompiledSignature] | None:
+    def open_best(self, name: str) -> tuple[Finding, CompiledSignature] | None:
         """The fastest engine that there is for a signature, ready to run; None where it stays on TensorFlow.
 
         ``reasons`` then says why not another one.
@@ -98,7 +98,7 @@ class Search:
                         f"{other.verdict.gain:.2f} x as fast as TensorFlow, and {verdict.engine} {verdict.gain:.2f} x"
                     )
             reasons.pop(verdict.engine, None)
-            return verdict, compiled
+            return finding, compiled
         return None
 
     def _open(self, finding: Finding, signature: Signature) -> CompiledSignature:

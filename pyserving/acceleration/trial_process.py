@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -109,7 +110,8 @@ def _look_up_or_try(job: Job) -> list[dict[str, Any]]:
     which so does not depend on what else was asked for."""
     engine = ENGINES[job.engine]
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    common = [_FORMAT, engine.name, versions(engine), str(job.num_threads), str(cores), digest_of_files(job.folder)]
+    machine = f"{_cpu()} {cores}"
+    common = [_FORMAT, engine.name, versions(engine), str(job.num_threads), machine, digest_of_files(job.folder)]
     options = SessionOptions(tags=tuple(job.tags), intra_op_parallelism=job.num_threads)
     tensorflow: TensorFlowModel | None = None
     all_samples = _read_samples(job.samples)
@@ -135,6 +137,17 @@ def _look_up_or_try(job: Job) -> list[dict[str, Any]]:
             {"signature": name, "artefact": os.path.join(entry.path, _ARTEFACT), "cached": cached, "verdict": verdict}
         )
     return found
+
+
+def _cpu() -> str:
+    """What the CPU is and can do: on another one, answers and times are others."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            first = file.read().partition("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor()
+    told = ("model name", "flags", "Features", "CPU implementer", "CPU part")
+    return "\n".join(line for line in first if line.startswith(told))
 
 
 def _digest(samples: Sequence[Inputs]) -> str:

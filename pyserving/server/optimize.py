@@ -85,6 +85,6 @@ def _chosen(search: Search, name: str) -> OptimizedSignature:
     findings = {finding.verdict.engine: finding for finding in search.findings[name]}
     if opened is None:
         return OptimizedSignature(TENSORFLOW, findings, search.reasons[name])
-    verdict, compiled = opened
+    chosen, compiled = opened
     compiled.close()
-    return OptimizedSignature(verdict.engine, findings, search.reasons[name])
+    return OptimizedSignature(chosen.verdict.engine, findings, search.reasons[name])

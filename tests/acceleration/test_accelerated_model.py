@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyserving.acceleration.model import AcceleratedModel
+from pyserving.acceleration.gate import Gate
+from pyserving.acceleration.model import Accelerated, AcceleratedModel, Disagreement
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.servable import ServableId
 from pyserving.platforms.model import Array, Signature
@@ -34,7 +35,7 @@ class _Gated:
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
         *,
-        inline: bool,
+        inline: bool = False,
     ) -> list[Array]:
         self.begun.set()
         assert self.gate.wait(WAIT)
@@ -63,3 +64,39 @@ def test_an_unload_waits_for_a_run_and_then_there_is_none(model_dir: Callable[[s
     with pytest.raises(ServingError) as raised:
         model.tensorflow.run(signature, inputs, ["y"])
     assert raised.value.code is Code.UNAVAILABLE
+
+
+class _Compiled:
+    """An engine whose answers are those of TensorFlow."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_an_unload_waits_for_a_comparison_and_then_there_is_none(model_dir: Callable[[str], Path]) -> None:
+    loader = TensorFlowLoader(ServableId("m", 1), str(model_dir("half_plus_two_tf2") / "1"), SessionOptions())
+    loaded = loader.load()
+    assert isinstance(loaded, TensorFlowModel)
+    signature, inputs = loaded.signatures["serving_default"], {"x": np.array([2.0], np.float32)}
+    gated, compiled = _Gated(loaded), _Compiled()
+    model = AcceleratedModel(gated, "m", lambda *_: False, 0)  # type: ignore[arg-type]
+    gate = Gate(("x",), frozenset({((),)}), rows_are_free=True, ranges=(None,))
+    assert model.accelerate(signature.name, Accelerated("engine", compiled, gate, "artefact"))  # type: ignore[arg-type]
+    wrong = [np.array([4.0], np.float32)]
+    found: list[Disagreement | None] = []
+    compares = threading.Thread(target=lambda: found.append(model.compare(signature, inputs, ["y"], wrong)))
+    unloads = threading.Thread(target=lambda: (model.close(), loader.unload()))
+    compares.start()
+    assert gated.begun.wait(WAIT)
+    unloads.start()
+    unloads.join(0.1)
+    assert unloads.is_alive()
+    assert not compiled.closed
+    gated.gate.set()
+    compares.join(WAIT)
+    unloads.join(WAIT)
+    assert found == [Disagreement("engine", "artefact", 1.0)]
+    assert model.compare(signature, inputs, ["y"], wrong) is None
+    assert model.engine(signature.name) == "tensorflow"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pyserving.acceleration.cache import Entry, digest_of_files, key_of, sweep
+from pyserving.acceleration.cache import Entry, digest_of_files, key_of, refuse, sweep
+from pyserving.core.errors import ServingError
 
 
 def written(root: Path, content: bytes = b"weights") -> Entry:
@@ -39,6 +40,17 @@ def test_a_damaged_artefact_is_seen(tmp_path: Path) -> None:
     assert entry.read() is None
     weights.unlink()
     assert entry.read() is None
+
+
+def test_what_is_refused_is_dropped_and_stays_refused(tmp_path: Path) -> None:
+    entry = written(tmp_path)
+    with open(Path(entry.path, "compiled", "weights"), "rb") as in_use:
+        refuse(os.path.join(entry.path, "compiled"), "it is wrong")
+        assert in_use.read() == b"weights"
+    assert entry.read() == {"engine": "openvino", "refusal": "it is wrong"}
+    assert os.listdir(entry.path) == ["verdict.json"]
+    with pytest.raises(ServingError):
+        refuse(str(tmp_path / "gone" / "compiled"), "it is wrong")
 
 
 def test_what_fails_leaves_nothing(tmp_path: Path) -> None:

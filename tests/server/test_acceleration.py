@@ -187,6 +187,16 @@ def test_an_engine_that_goes_wrong_gives_the_signature_back(
     np.testing.assert_allclose(ask(server, "cnn", images()), expected, rtol=1e-6)
     assert "back to TensorFlow" in caplog.text
 
+    server.stop()
+    again = serve("cnn", copy)
+    accelerator = again.server._front._accelerator
+    (servable,) = accelerator.servables()
+    until(lambda: bool(accelerator._reasons.get(servable)))
+    report = accelerator.report(servable)["serving_default"]
+    assert report.engine == "tensorflow"
+    assert "it answered a request otherwise" in report.others["openvino"]
+    assert trial_processes() == []
+
 
 def test_what_keeps_state_or_is_random_or_text_stays(serve: Serve, cache: Path) -> None:
     server = serve("state", cache)
