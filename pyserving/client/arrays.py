@@ -25,7 +25,7 @@ def to_array(name: str, value: Any, dtype: DType | None = None) -> Array:
     change their width where they fit, and integers become floats where those are wanted; nothing else is converted.
     Without ``dtype``, numpy's choice holds. ``name`` is the input's, for errors. Raises INVALID_ARGUMENT.
     """
-    array = _natural(name, value)
+    array = _natural(name, value, NUMPY_OF[DType.UINT64] if dtype is DType.UINT64 else None)
     if dtype is None:
         if array.dtype not in DTYPE_OF:
             raise invalid_argument(f"input {name}: {array.dtype} is no element type of a tensor")
@@ -42,8 +42,8 @@ def to_array(name: str, value: Any, dtype: DType | None = None) -> Array:
     return _converted(name, array, dtype)
 
 
-def _natural(name: str, value: Any) -> Array:
-    """The array that numpy makes of it, strings as bytes."""
+def _natural(name: str, value: Any, whole: np.dtype[Any] | None = None) -> Array:
+    """The array that numpy makes of it, strings as bytes; integers as ``whole``, where they are wanted so."""
     if isinstance(value, bytes | bytearray | memoryview | str):
         scalar = np.empty((), object)
         scalar[()] = value.encode() if isinstance(value, str) else bytes(value)
@@ -51,6 +51,8 @@ def _natural(name: str, value: Any) -> Array:
     try:
         # As objects, for numpy's own strings lose zero bytes at their ends.
         array = np.asarray(value, object) if isinstance(_first(value), str | bytes) else np.asarray(value)
+        if whole is not None and array.dtype == np.float64 and array.size and _integers(value):
+            array = np.asarray(value, whole)  # numpy takes some that int64 cannot hold for floats
     except (ValueError, TypeError, OverflowError) as error:
         raise invalid_argument(f"input {name}: no tensor can be made of it: {error}") from None
     if array.dtype.kind in "SUT":
@@ -58,6 +60,11 @@ def _natural(name: str, value: Any) -> Array:
     if array.dtype == object:
         return _strings(name, array)
     return np.ascontiguousarray(array) if array.ndim else array
+
+
+def _integers(value: Any) -> bool:
+    """Whether nested lists hold integers alone."""
+    return all(map(_integers, value)) if isinstance(value, list | tuple) else isinstance(value, int | np.integer)
 
 
 def _first(value: Any) -> Any:
