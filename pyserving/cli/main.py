@@ -3,12 +3,15 @@
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 import pyserving
 
 _COMMANDS = {
+    "completion": "print the script by which a shell completes commands",
     "optimize": "find the fastest engine for a version before a server needs it",
     "serve": "serve models over REST and gRPC",
+    "show": "show what a model is: signatures, operations, size",
 }
 """What each does, in a line; the command ``x-y`` is the function ``x_y`` of the module ``x_y``."""
 
@@ -26,6 +29,11 @@ class _Commands(click.Group):
         command = getattr(import_module(f"pyserving.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Of commands not yet typed in full, none is imported."""
+        named = [CompletionItem(name, help=_COMMANDS[name]) for name in self.list_commands(ctx)]
+        return [item for item in named if item.value.startswith(incomplete)] or super().shell_complete(ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -58,13 +58,17 @@ class Platforms:
         """
         name = platform
         if platform == TENSORFLOW_PLATFORM:
-            name = next((name for name in self._entries if self._recognises(name, folder)), platform)
+            name = self.platform_of(folder) or platform
         try:
             return self._platform(name).loader(servable, folder)
         except ServingError as error:
             return _FailingLoader(error)
         except Exception as error:
             return _FailingLoader(self._failed(name, error))
+
+    def platform_of(self, folder: str) -> str | None:
+        """The name of the first platform that recognises the folder. Raises nothing."""
+        return next((name for name in self._entries if self._recognises(name, folder)), None)
 
     def _recognises(self, name: str, folder: str) -> bool:
         try:

@@ -9,7 +9,7 @@ from typing import Any
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.platforms.input_check import check_input
 from pyserving.platforms.model import Array, Signature, TensorSpec
-from pyserving.platforms.onnx.op_types import read_op_types
+from pyserving.platforms.onnx.op_types import count_op_types
 from pyserving.platforms.onnx.runtime import onnxruntime
 from pyserving.platforms.onnx.tensor_types import dtype_of, from_onnx, to_onnx
 from pyserving.platforms.signature_def import DEFAULT_SIGNATURE, PREDICT_METHOD, signature_defs
@@ -32,7 +32,7 @@ class OnnxModel:
         """
         runtime = onnxruntime()
         path = os.path.join(folder, FILE_NAME)
-        op_types = read_op_types(path)
+        op_types = count_op_types(path)
         self._run_options = runtime.RunOptions
         self._session = _session(runtime, path, num_threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()

@@ -4,6 +4,7 @@ The file is a protocol message. Only the fields on the way to the operations are
 weights may be much larger than what is wanted of the file. Field numbers are those of onnx.proto.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from pyserving.core.errors import ServingError, invalid_argument
@@ -20,8 +21,8 @@ _WAYS = {
 _OP_TYPE = 4
 
 
-def read_op_types(path: str) -> set[str]:
-    """The types of all operations, such as ``Conv``, those inside of loops, branches and functions included.
+def count_op_types(path: str) -> Counter[str]:
+    """How often each type of operation occurs, such as ``Conv``, those in loops, branches and functions included.
 
     Raises NOT_FOUND and what else the system says; INVALID_ARGUMENT for a file that is no such message.
     """
@@ -30,7 +31,7 @@ def read_op_types(path: str) -> set[str]:
             content = file.read()
     except OSError as error:
         raise serving_error(path, error) from None
-    found: set[str] = set()
+    found: Counter[str] = Counter()
     waiting = [(memoryview(content), "ModelProto")]
     try:
         while waiting:
@@ -40,7 +41,7 @@ def read_op_types(path: str) -> set[str]:
                 if number in ways:
                     waiting.append((value, ways[number]))
                 elif message == "NodeProto" and number == _OP_TYPE:
-                    found.add(str(value, "utf-8"))
+                    found[str(value, "utf-8")] += 1
     except (IndexError, UnicodeDecodeError):
         raise _damaged(path) from None
     return found

@@ -4,6 +4,7 @@ The file is a flatbuffer; its tables are those of TensorFlow Lite's schema.fbs.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -100,6 +101,14 @@ def read_model_file(litert: LiteRT, content: bytes) -> ModelFile:
     return _parsed(_read, litert, content)
 
 
+def count_operators(litert: LiteRT, content: bytes) -> Counter[str]:
+    """How often each operation occurs, in all subgraphs, by the schema's name or a custom one's own.
+
+    ``content`` must have passed LiteRT's check. Raises INVALID_ARGUMENT.
+    """
+    return _parsed(_operators, litert, content)
+
+
 def _parsed(read: Callable[..., _T], *arguments: Any) -> _T:
     """The flatbuffers package raises whatever it stumbles over, for it does not check what it reads."""
     try:
@@ -138,6 +147,21 @@ def _read(litert: LiteRT, content: bytes) -> ModelFile:
             table.Tensors(i).IsVariable() for table in tables for i in range(table.TensorsLength())
         ),
     )
+
+
+def _operators(litert: LiteRT, content: bytes) -> Counter[str]:
+    operators = litert.schema.BuiltinOperator
+    names = {number: name for name, number in vars(operators).items() if isinstance(number, int)}
+    model = litert.schema.Model.GetRootAs(content)
+    codes = []
+    for code in (model.OperatorCodes(i) for i in range(model.OperatorCodesLength())):
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        codes.append(_text(code.CustomCode()) if number == operators.CUSTOM else names.get(number, f"number {number}"))
+    found: Counter[str] = Counter()
+    for table in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
+        for i in range(table.OperatorsLength()):
+            found[codes[_index(table.Operators(i).OpcodeIndex(), codes)]] += 1
+    return found
 
 
 def _subgraph(table: Any) -> SubgraphFacts:

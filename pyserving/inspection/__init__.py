@@ -1,0 +1,1 @@
+"""What a version folder holds, told without serving it."""
