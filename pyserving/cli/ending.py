@@ -26,5 +26,5 @@ def ending(what: str) -> Iterator[None]:
     try:
         yield
     except ServingError as error:
-        errors_to().print(f"[bold red]{what}:[/] {escape(error.message)}", highlight=False, soft_wrap=True)
+        errors_to().print(f"[bold red]{escape(what)}:[/] {escape(error.message)}", highlight=False, soft_wrap=True)
         sys.exit(Exit.FAILED)

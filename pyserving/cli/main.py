@@ -10,6 +10,7 @@ import pyserving
 _COMMANDS = {
     "completion": "print the script by which a shell completes commands",
     "optimize": "find the fastest engine for a version before a server needs it",
+    "run": "compute a signature of a model, without a server",
     "serve": "serve models over REST and gRPC",
     "show": "show what a model is: signatures, operations, size",
 }

@@ -1,6 +1,7 @@
 """``pyserving show``: what a model is, without serving it."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from pyserving.cli.completion_of_names import complete_signatures
 from pyserving.cli.ending import ending
 from pyserving.cli.local_options import op_library_option, python_models_option
 from pyserving.cli.terminal import results_to
-from pyserving.cli.version_folder import find_version
+from pyserving.cli.version_folder import VersionFolder, find_version
 from pyserving.core.errors import Code, ServingError
 from pyserving.inspection.describe import describe
 from pyserving.inspection.description import (
@@ -27,6 +28,8 @@ from pyserving.inspection.description import (
 )
 from pyserving.platforms.platform import PlatformContext
 from pyserving.platforms.python.options import PythonModels, PythonOptions
+from pyserving.server.warmup import FILE as WARMUP_FILE
+from pyserving.validation.samples import read_logs
 
 _INITIALISATION = "__saved_model_init_op"
 _SERVE = frozenset({"serve"})
@@ -57,12 +60,24 @@ def show(
         context = PlatformContext(python_options=PythonOptions(PythonModels(python_models)))
         with find_version(path) as folder:
             found = describe(folder.path, context, op_libraries=op_libraries)
-            found = replace(found, path=folder.given if folder.given != folder.path else folder.path)
+            found = replace(found, path=_shown_path(folder), warmup_records=_count_warmup(folder.path))
         found = _chosen(found, tags, signature, everything=everything or as_json)
     if as_json:
         click.echo(json.dumps(to_json(found), indent=1))
     else:
         _print(results_to(), found, everything=everything)
+
+
+def _shown_path(folder: VersionFolder) -> str:
+    """A folder, or the file that was given: what a file was put into is gone by now."""
+    return folder.given if os.path.isfile(folder.given) else folder.path
+
+
+def _count_warmup(folder: str) -> int | None:
+    path = os.path.join(folder, WARMUP_FILE)
+    if not os.path.exists(path):
+        return None
+    return sum(1 for _ in read_logs(path, "warmup"))
 
 
 def _chosen(found: Description, tags: str | None, signature: str | None, *, everything: bool) -> Description:

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 from xml.etree import ElementTree
 
 from pyserving.core.errors import Code, ServingError
@@ -39,7 +40,7 @@ def describe(folder: str, context: PlatformContext, *, op_libraries: Sequence[st
     if platform is None:
         raise ServingError(Code.NOT_FOUND, f"found no model in {folder}: {_NOTHING}")
     loader = platforms.loader(ServableId("model", 1), folder, platform)
-    model: Model = loader.load()
+    model = cast("Model", loader.load())
     try:
         signatures = {name: describe_signature(signature) for name, signature in model.signatures.items()}
     finally:
