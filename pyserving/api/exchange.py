@@ -68,6 +68,8 @@ class RpcContext:
     """Sent before the first answer, and not with a failure that comes instead of it."""
     trailing_metadata: Sequence[tuple[str, str]] = ()
     """Sent with the status, failure or not."""
+    priority = ""
+    """As the client named it in ``x-priority``."""
     compressed = False
     """Whether the message came compressed; in a streaming call, the last one taken."""
     compress = False

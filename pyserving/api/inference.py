@@ -32,27 +32,29 @@ class Classes:
 
 
 async def classify(
-    engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None
+    engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None, priority: str = ""
 ) -> Classes:
     """Runs the classification signature ``name`` on ``examples`` ([n] serialized). Raises ServingError."""
-    classes = await _classify(engine, handle, name, examples, deadline)
+    classes = await _classify(engine, handle, name, examples, deadline, priority)
     engine.metrics.examples_computed(handle.id.name, len(examples))
     return classes
 
 
-async def regress(engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None) -> Array:
+async def regress(
+    engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None, priority: str = ""
+) -> Array:
     """The value of each example, [n] float32, by the regression signature ``name``. Raises ServingError."""
-    values = await _regress(engine, handle, name, examples, deadline)
+    values = await _regress(engine, handle, name, examples, deadline, priority)
     engine.metrics.examples_computed(handle.id.name, len(examples))
     return values
 
 
 async def _classify(
-    engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None
+    engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None, priority: str
 ) -> Classes:
     signature = inference_signature(handle.servable, name)
     outputs = _classify_outputs(engine, handle.servable, signature)
-    results = await predict(engine, handle, signature, {"inputs": examples}, outputs, deadline)
+    results = await predict(engine, handle, signature, {"inputs": examples}, outputs, deadline, priority)
     labels, scores = results.get("classes"), results.get("scores")
     for kind, dtype, array in (("classes", DType.STRING, labels), ("scores", DType.FLOAT, scores)):
         if array is not None:
@@ -64,10 +66,12 @@ async def _classify(
     return Classes(labels, scores)
 
 
-async def _regress(engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None) -> Array:
+async def _regress(
+    engine: Engine, handle: ServableHandle, name: str, examples: Array, deadline: float | None, priority: str
+) -> Array:
     signature = inference_signature(handle.servable, name)
     outputs = _regress_outputs(engine, handle.servable, signature)
-    results = await predict(engine, handle, signature, {"inputs": examples}, outputs, deadline)
+    results = await predict(engine, handle, signature, {"inputs": examples}, outputs, deadline, priority)
     values = results["outputs"]
     if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):
         raise invalid_argument(
@@ -94,15 +98,16 @@ async def multi_inference(
     tasks: Sequence[Task],
     examples: Array,
     deadline: float | None,
+    priority: str = "",
 ) -> list[Classes | Array]:
     """The result of each task, on the same examples and the same version. All tasks are checked before one runs."""
     _check_tasks(engine, handle.servable, tasks)
     results: list[Classes | Array] = []
     for task in tasks:
         if task.method_name == CLASSIFY:
-            results.append(await _classify(engine, handle, task.signature_name, examples, deadline))
+            results.append(await _classify(engine, handle, task.signature_name, examples, deadline, priority))
         else:
-            results.append(await _regress(engine, handle, task.signature_name, examples, deadline))
+            results.append(await _regress(engine, handle, task.signature_name, examples, deadline, priority))
     engine.metrics.examples_computed(handle.id.name, len(examples))
     return results
 

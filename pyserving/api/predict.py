@@ -112,12 +112,13 @@ async def predict(
     inputs: Mapping[str, Array],
     outputs: Sequence[str],
     deadline: float | None,
+    priority: str = "",
 ) -> dict[str, Array]:
     """Computes ``outputs``. ``inputs`` were checked with check_input_names(); defaults are filled in here."""
     if len(inputs) != len(signature.inputs):
         inputs = {**signature.defaults, **inputs}
     start = perf_counter()
-    results = await engine.executor.run(handle, signature, inputs, outputs, deadline)
+    results = await engine.executor.run(handle, signature, inputs, outputs, deadline, priority)
     runs = engine.runs[handle.id.name]
     runs.append(perf_counter() - start)
     if len(runs) >= FULL:

@@ -39,7 +39,8 @@ _entry_heads: dict[tuple[bytes, str, np.dtype, tuple[int, ...], bool], bytes] = 
 
 
 class PredictionMethods:
-    """Each method takes a handle, a request and a deadline (clock of ``time.monotonic``), or None.
+    """Each method takes a handle, a request, a deadline (clock of ``time.monotonic``), or None, and the priority that
+    the client names.
 
     Each raises ServingError.
     """
@@ -68,7 +69,9 @@ class PredictionMethods:
         self._as_tensor_content = as_tensor_content
         self._spec_fields: dict[tuple[str, int, str], bytes] = {}
 
-    async def predict(self, handle: ServableHandle, call: PredictCall, deadline: float | None) -> bytes:
+    async def predict(
+        self, handle: ServableHandle, call: PredictCall, deadline: float | None, priority: str = ""
+    ) -> bytes:
         """A serialized PredictResponse."""
         head = call.head
         signature = find_signature(handle.servable, head.signature_name)
@@ -76,7 +79,7 @@ class PredictionMethods:
         check_input_names(signature, head.input_names)
         inputs = call.tensors(signature)
         outputs = select_outputs(signature, head.output_filter)
-        results = await predict(self._predict_engine, handle, signature, inputs, outputs, deadline)
+        results = await predict(self._predict_engine, handle, signature, inputs, outputs, deadline, priority)
         parts = outputs_parts(results, as_tensor_content=self._as_tensor_content)
         parts.append(self._spec_field(handle.id, signature.name))
         if sum(map(len, parts)) >= LONG_MESSAGE:
@@ -84,7 +87,7 @@ class PredictionMethods:
         return b"".join(parts)
 
     async def predict_streamed(
-        self, handle: ServableHandle, request: messages.PredictRequest, deadline: float | None
+        self, handle: ServableHandle, request: messages.PredictRequest, deadline: float | None, priority: str = ""
     ) -> AsyncGenerator[bytes, None]:
         """Serialized PredictResponses, one for each piece of the answer."""
         options = request.predict_streamed_options
@@ -97,29 +100,37 @@ class PredictionMethods:
         inputs = call.tensors(signature)
         outputs = select_outputs(signature, call.head.output_filter)
         spec = self._spec_field(handle.id, signature.name)
-        pieces = predict_streamed(self._predict_streamed_engine, handle, signature, inputs, outputs, deadline)
+        pieces = predict_streamed(self._predict_streamed_engine, handle, signature, inputs, outputs, deadline, priority)
         async with aclosing(pieces):
             async for piece in pieces:
                 yield outputs_field(piece, as_tensor_content=self._as_tensor_content) + spec
 
     async def classify(
-        self, handle: ServableHandle, request: messages.ClassificationRequest, deadline: float | None
+        self,
+        handle: ServableHandle,
+        request: messages.ClassificationRequest,
+        deadline: float | None,
+        priority: str = "",
     ) -> bytes:
         """A serialized ClassificationResponse."""
         name = request.model_spec.signature_name
-        classes = await classify(self._classify_engine, handle, name, _examples(request.input), deadline)
+        classes = await classify(self._classify_engine, handle, name, _examples(request.input), deadline, priority)
         return classification_response(handle.id, name, classes)
 
     async def regress(
-        self, handle: ServableHandle, request: messages.RegressionRequest, deadline: float | None
+        self, handle: ServableHandle, request: messages.RegressionRequest, deadline: float | None, priority: str = ""
     ) -> bytes:
         """A serialized RegressionResponse."""
         name = request.model_spec.signature_name
-        values = await regress(self._regress_engine, handle, name, _examples(request.input), deadline)
+        values = await regress(self._regress_engine, handle, name, _examples(request.input), deadline, priority)
         return regression_response(handle.id, name, values)
 
     async def multi_inference(
-        self, handle: ServableHandle, request: messages.MultiInferenceRequest, deadline: float | None
+        self,
+        handle: ServableHandle,
+        request: messages.MultiInferenceRequest,
+        deadline: float | None,
+        priority: str = "",
     ) -> bytes:
         """A serialized MultiInferenceResponse. All tasks have to name the same model."""
         specs = [task.model_spec for task in request.tasks]
@@ -130,7 +141,7 @@ class PredictionMethods:
                 raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
         tasks = [Task(task.model_spec.signature_name, task.method_name) for task in request.tasks]
         examples = _examples(request.input)
-        results = await multi_inference(self._multi_inference_engine, handle, tasks, examples, deadline)
+        results = await multi_inference(self._multi_inference_engine, handle, tasks, examples, deadline, priority)
         response = messages.MultiInferenceResponse()
         for task, result in zip(tasks, results, strict=True):
             item = response.results.add(model_spec=effective_spec(handle.id, task.signature_name))

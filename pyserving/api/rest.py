@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 import orjson
 from google.protobuf.json_format import MessageToDict
 
+from pyserving.api.client_timeout import read_timeout
 from pyserving.api.exchange import HttpRequest, HttpResponse
 from pyserving.api.health import Health
 from pyserving.api.inference import classify, regress, serialized_examples
@@ -120,7 +121,7 @@ class RestApi:
         def engine(api: str) -> Engine:
             return Engine(executor, metrics, api, check_method_names=check_method_names)
 
-        self._headers = _CORS_HEADERS if cors else ()
+        self._headers: tuple[tuple[str, str], ...] = _CORS_HEADERS if cors else ()
         self._models = models
         self._status = status
         self._metrics = metrics
@@ -160,13 +161,19 @@ class RestApi:
                 framing = framing_of(accept)
                 if framing is not None:
                     return await self._streaming.answer(route.spec, request.body, framing)
-            body = await self._answer(route, request, start + self._timeout)
+            deadline = start + self._timeout
+            if "grpc-timeout" in request.headers:
+                deadline = min(deadline, start + read_timeout(request.headers["grpc-timeout"]))
+            body = await self._answer(route, request, deadline)
         except BaseException as error:
             if request.target[:4].lower() == "/v1/":
                 self._metrics.request_failed(route.spec.name, status_name(error))
             if not isinstance(error, ServingError):
                 raise
-            return HttpResponse(HTTP_STATUS[error.code], write_error(error.message), headers=self._headers)
+            headers = self._headers
+            if error.retry_after is not None:
+                headers = (*headers, ("Retry-After", str(max(1, round(error.retry_after)))))
+            return HttpResponse(HTTP_STATUS[error.code], write_error(error.message), headers=headers)
         recorder = self._answers.get(route.action, self._other_answers)
         answers = recorder[route.spec.name]
         answers.append(time.monotonic() - start)
@@ -179,9 +186,9 @@ class RestApi:
             case "predict":
                 return await self._predict(route.spec, request, deadline)
             case "classify":
-                return await self._classify(route.spec, request.body, deadline)
+                return await self._classify(route.spec, request, deadline)
             case "regress":
-                return await self._regress(route.spec, request.body, deadline)
+                return await self._regress(route.spec, request, deadline)
             case "status":
                 return self._status_body(route.spec)
             case "metadata":
@@ -218,7 +225,9 @@ class RestApi:
             )
             del parsed
             check_predict_method_name(self._predict_engine, signature)
-            results = await predict(self._predict_engine, handle, signature, inputs, tuple(signature.outputs), deadline)
+            priority = request.headers.get("x-priority", "")
+            outputs = tuple(signature.outputs)
+            results = await predict(self._predict_engine, handle, signature, inputs, outputs, deadline, priority)
             if size_of(results) >= LONG_TENSORS:
                 answer = await on_thread(write_predict, results, row)
             else:
@@ -232,11 +241,12 @@ class RestApi:
                 )
             return answer
 
-    async def _classify(self, spec: ModelSpec, body: bytes, deadline: float) -> bytes:
+    async def _classify(self, spec: ModelSpec, request: HttpRequest, deadline: float) -> bytes:
+        body, priority = request.body, request.headers.get("x-priority", "")
         parsed = await on_thread(parse_examples, body) if len(body) >= LONG_BODY else parse_examples(body)
         with self._models.acquire(spec) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)
-            classes = await classify(self._classify_engine, handle, parsed.signature_name, examples, deadline)
+            classes = await classify(self._classify_engine, handle, parsed.signature_name, examples, deadline, priority)
             answer = write_classes(classes.labels, classes.scores)
             if log := self._logs.get(handle.id.name):
                 log.add(
@@ -247,11 +257,12 @@ class RestApi:
                 )
             return answer
 
-    async def _regress(self, spec: ModelSpec, body: bytes, deadline: float) -> bytes:
+    async def _regress(self, spec: ModelSpec, request: HttpRequest, deadline: float) -> bytes:
+        body, priority = request.body, request.headers.get("x-priority", "")
         parsed = await on_thread(parse_examples, body) if len(body) >= LONG_BODY else parse_examples(body)
         with self._models.acquire(spec) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)
-            values = await regress(self._regress_engine, handle, parsed.signature_name, examples, deadline)
+            values = await regress(self._regress_engine, handle, parsed.signature_name, examples, deadline, priority)
             answer = write_values(values)
             if log := self._logs.get(handle.id.name):
                 log.add(

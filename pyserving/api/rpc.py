@@ -109,7 +109,9 @@ class RpcApi:
             with self._models.acquire(_model_spec(request)) as handle:
                 logs = self._logs.get(handle.id.name)
                 log = logs.stream(handle.id, request.model_spec.signature_name) if logs else None
-                async with aclosing(self._prediction.predict_streamed(handle, request, context.deadline)) as pieces:
+                async with aclosing(
+                    self._prediction.predict_streamed(handle, request, context.deadline, context.priority)
+                ) as pieces:
                     async for piece in pieces:
                         if log:
                             log.add(partial(_both, data, piece))
@@ -152,19 +154,19 @@ class RpcApi:
         if head.spec is None:
             raise _missing_model_spec()
         with self._models.acquire(head.spec) as handle:
-            response = await self._prediction.predict(handle, call, context.deadline)
+            response = await self._prediction.predict(handle, call, context.deadline, context.priority)
             self._log(LogType.PREDICT, handle.id, head.signature_name, data, response)
             return response
 
     async def _classify(self, request: messages.ClassificationRequest, data: bytes, context: RpcContext) -> bytes:
         with self._models.acquire(_model_spec(request)) as handle:
-            response = await self._prediction.classify(handle, request, context.deadline)
+            response = await self._prediction.classify(handle, request, context.deadline, context.priority)
             self._log(LogType.CLASSIFY, handle.id, request.model_spec.signature_name, data, response)
             return response
 
     async def _regress(self, request: messages.RegressionRequest, data: bytes, context: RpcContext) -> bytes:
         with self._models.acquire(_model_spec(request)) as handle:
-            response = await self._prediction.regress(handle, request, context.deadline)
+            response = await self._prediction.regress(handle, request, context.deadline, context.priority)
             self._log(LogType.REGRESS, handle.id, request.model_spec.signature_name, data, response)
             return response
 
@@ -173,13 +175,13 @@ class RpcApi:
     ) -> bytes:
         spec = read_model_spec(request.tasks[0].model_spec) if request.tasks else ModelSpec("")
         with self._models.acquire(spec) as handle:
-            response = await self._prediction.multi_inference(handle, request, context.deadline)
+            response = await self._prediction.multi_inference(handle, request, context.deadline, context.priority)
             self._log(LogType.MULTI_INFERENCE, handle.id, "", data, response)
             return response
 
     async def _session_run(self, request: messages.SessionRunRequest, _: bytes, context: RpcContext) -> bytes:
         with self._models.acquire(_model_spec(request)) as handle:
-            return await session_run(self._executor, handle, request, context.deadline)
+            return await session_run(self._executor, handle, request, context.deadline, context.priority)
 
     def _log(self, kind: LogType, servable: ServableId, signature_name: str, request: bytes, response: bytes) -> None:
         if log := self._logs.get(servable.name):

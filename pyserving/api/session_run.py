@@ -16,7 +16,11 @@ from pyserving.wire.tensor_proto import read_tensor, write_tensor
 
 
 async def session_run(
-    executor: EngineExecutor, handle: ServableHandle, request: messages.SessionRunRequest, deadline: float | None
+    executor: EngineExecutor,
+    handle: ServableHandle,
+    request: messages.SessionRunRequest,
+    deadline: float | None,
+    priority: str = "",
 ) -> bytes:
     """A serialized SessionRunResponse: the tensors by the names that the request fetches, in that order.
 
@@ -45,7 +49,7 @@ async def session_run(
     def run(timeout: float | None) -> list[Array]:
         return model.run_graph(feeds, fetches, targets, timeout=timeout)
 
-    arrays = await executor.call(handle, run, deadline)
+    arrays = await executor.call(handle, run, deadline, priority)
     response = messages.SessionRunResponse()
     response.model_spec.name = handle.id.name
     response.model_spec.version.value = handle.id.version

@@ -16,6 +16,7 @@ async def predict_streamed(
     inputs: Mapping[str, Array],
     outputs: Sequence[str],
     deadline: float | None,
+    priority: str = "",
     *,
     wait: float | None = None,
 ) -> AsyncGenerator[dict[str, Array], None]:
@@ -24,15 +25,16 @@ async def predict_streamed(
     ``wait``: seconds that each piece may take, where that is less than the model's own limit.
     """
     if not signature.streams:
-        yield await predict(engine, handle, signature, inputs, outputs, deadline)
+        yield await predict(engine, handle, signature, inputs, outputs, deadline, priority)
         return
     if len(inputs) != len(signature.inputs):
         inputs = {**signature.defaults, **inputs}
     start = perf_counter()
-    pieces = run_stream(handle, signature, inputs, outputs, deadline, wait=wait)
-    try:
-        async for piece in pieces:
-            yield dict(zip(outputs, piece, strict=True))
-    finally:
-        await pieces.aclose()
+    with engine.executor.streaming(handle):
+        pieces = run_stream(handle, signature, inputs, outputs, deadline, wait=wait)
+        try:
+            async for piece in pieces:
+                yield dict(zip(outputs, piece, strict=True))
+        finally:
+            await pieces.aclose()
     engine.runs.add(handle.id.name, perf_counter() - start)

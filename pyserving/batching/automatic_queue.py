@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pyserving.batching.batch_size import BatchSize
+from pyserving.batching.priority import Priority
 from pyserving.batching.request import Part, Request
 from pyserving.core.handle import ServableHandle
 
@@ -39,7 +40,11 @@ class AutomaticQueue:
         return not self._running and not self._waiting
 
     def add(self, request: Request, handle: ServableHandle) -> None:
-        self._waiting.extend(request.split([request.rows], handle))
+        (part,) = request.split([request.rows], handle)
+        if self._waiting and request.priority < self._waiting[-1].request.priority:
+            self._waiting.insert(self._place(request.priority), part)
+        else:
+            self._waiting.append(part)
         self._rows += request.rows
         self._present += request.rows
         self._start_soon()
@@ -53,6 +58,10 @@ class AutomaticQueue:
                 self._present -= part.rows
                 part.handle.release()
                 break
+
+    def _place(self, priority: Priority) -> int:
+        """Behind what goes first or was here before."""
+        return next(index for index, part in enumerate(self._waiting) if part.request.priority > priority)
 
     def _start_soon(self) -> None:
         """At once; of a crowd, when the event loop has read what has come by now: there may be more of it."""

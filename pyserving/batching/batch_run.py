@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from pyserving.batching.admission import Lane
 from pyserving.batching.parameters import BatchingParameters
 from pyserving.batching.refusal import Refusal
 from pyserving.batching.request import Outcome, Part, Request, deadline_exceeded
@@ -31,6 +32,8 @@ class BatchRun:
     parameters: BatchingParameters | None
     observe: Callable[[Inputs, float], None]
     """Told how many seconds a run with these inputs took."""
+    lane: Lane
+    """That of the model."""
     deliver: Deliver = field(init=False)
 
     def run(self, deliver: Deliver) -> None:
@@ -47,6 +50,8 @@ class BatchRun:
         for part in self.parts:
             if _is_late(part.request, now):
                 self.deliver([(part.settle, deadline_exceeded())])
+            elif refusal := self.lane.too_late(part.request, now):
+                self.deliver([(part.settle, refusal)])
             elif not part.request.done:
                 parts.append(part)
         if not parts:
@@ -119,7 +124,9 @@ class BatchRun:
         timeout = None if deadline is None else max(deadline - time.monotonic(), 1e-3)
         start = time.perf_counter()
         outputs = model.run(self.signature, inputs, self.outputs, timeout=timeout)
-        self.observe(inputs, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        self.observe(inputs, seconds)
+        self.lane.ran(seconds)
         return outputs
 
 

@@ -3,17 +3,21 @@
 import asyncio
 import contextlib
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from pyserving.batching.admission import Admission, Lane
 from pyserving.batching.automatic_queue import AutomaticQueue
 from pyserving.batching.batch_run import BatchRun
 from pyserving.batching.batch_size import BatchSize
 from pyserving.batching.cost import CostEstimate
+from pyserving.batching.fair_threads import RESERVE, FairThreads, Share
 from pyserving.batching.parameters import Batching, BatchingParameters, BatchingPolicies, Policy
+from pyserving.batching.priority import read_priority
 from pyserving.batching.queue import BatchQueue, Slots
 from pyserving.batching.refusal import Refusal
 from pyserving.batching.request import Outcome, Part, Request, deadline_exceeded, waits
@@ -46,22 +50,26 @@ class EngineExecutor:
         observe_waits: Callable[[str, Sequence[float]], None] | None = None,
         *,
         in_background: bool = False,
+        admission: Admission | None = None,
     ) -> None:
-        """``num_threads``: calls that may run at once, besides the batch threads of ``policies``.
+        """``num_threads``: calls that may run at once, besides the batch threads of ``policies``, and one more for each
+        model of which none runs.
 
         ``observe_waits`` is told, for each batch that begins, the name of its threads and how long each of its
         requests waited, in microseconds. ``in_background``: engines may let those calls step back behind the calls of
-        other executors.
+        other executors. ``admission``: which requests may wait; by default all.
         """
         self._observe_waits = observe_waits or (lambda _name, _micros: None)
         self._policies = policies or BatchingPolicies()
         mark = work_in_background if in_background else None
-        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="engine", initializer=mark)
+        self._admission = admission or Admission()
+        self._threads = FairThreads(num_threads, 0 if in_background else RESERVE, initializer=mark)
         num_batch_threads = self._policies.num_batch_threads
         self._batch_threads = ThreadPoolExecutor(num_batch_threads, thread_name_prefix="batch", initializer=mark)
         self._batch_slots = Slots(num_batch_threads)
         # Values that refer to their key would keep it for ever.
         self._states: WeakKeyDictionary[Signature, _SignatureState] = WeakKeyDictionary()
+        self._shares: WeakValueDictionary[str, Share] = WeakValueDictionary()
 
     async def run(
         self,
@@ -70,17 +78,20 @@ class EngineExecutor:
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
         deadline: float | None,
+        priority: str = "",
     ) -> list[Array]:
         """The named outputs of ``signature``, in that order.
 
         ``deadline`` is on the clock of ``time.monotonic``. The caller is answered at its deadline; the run
-        itself may end later, and keeps the servable loaded until then. Raises ServingError.
+        itself may end later, and keeps the servable loaded until then. ``priority`` is as the client named it. Raises
+        ServingError, with RESOURCE_EXHAUSTED where a limit keeps the request out.
         """
         model: Model = handle.servable
         state = self._states.get(signature)
         if state is None:
+            name = handle.id.name
             state = self._states[signature] = _SignatureState(
-                signature, handle, self._policies.of(model, handle.id.name)
+                signature, handle, self._policies.of(model, name), self._admission.lane(name), self._share(name)
             )
         if state.parameters is None and signature.steady:
             cost = state.cost(inputs)
@@ -91,10 +102,30 @@ class EngineExecutor:
                 results = model.run(signature, inputs, outputs, inline=True)
                 cost.add(time.perf_counter() - start)
                 return results
-        return await self._run_on_thread(state, handle, signature, inputs, outputs, deadline)
+        return await self._run_on_thread(state, handle, signature, inputs, outputs, deadline, priority)
+
+    @contextlib.contextmanager
+    def streaming(self, handle: ServableHandle) -> Iterator[None]:
+        """Within it, a streamed answer is counted as a request in flight. Raises RESOURCE_EXHAUSTED."""
+        lane = self._admission.lane(handle.id.name)
+        lane.enter()
+        try:
+            yield
+        finally:
+            lane.exit()
+
+    def _share(self, name: str) -> Share:
+        share = self._shares.get(name)
+        if share is None:
+            share = self._shares[name] = Share()
+        return share
 
     async def call(
-        self, handle: ServableHandle, work: Callable[[float | None], list[Array]], deadline: float | None
+        self,
+        handle: ServableHandle,
+        work: Callable[[float | None], list[Array]],
+        deadline: float | None,
+        priority: str = "",
     ) -> list[Array]:
         """What ``work`` returns, run on a thread; its argument is how long it may take, in seconds.
 
@@ -102,7 +133,8 @@ class EngineExecutor:
         ``deadline``, handle and errors are as in ``run``.
         """
         loop = asyncio.get_running_loop()
-        request = Request(loop.create_future(), {}, 1, deadline)
+        lane = self._admission.lane(handle.id.name)
+        request = Request(loop.create_future(), {}, 1, deadline, read_priority(priority, lane.terms.priority))
         shared = handle.share()
 
         def settle(outcome: Outcome) -> None:
@@ -110,28 +142,37 @@ class EngineExecutor:
                 loop.call_soon_threadsafe(request.settle, outcome)
 
         def job() -> None:
+            began = lane.begin([request])
             try:
                 timeout = None if deadline is None else deadline - time.monotonic()
                 settle(deadline_exceeded() if timeout is not None and timeout <= 0 else work(timeout))
             except BaseException as error:
                 settle(error)
+            finally:
+                lane.end([request], began)
+                shared.release()
 
-        def ended(done: Future[None]) -> None:
+        def dropped() -> None:
             shared.release()
-            if done.cancelled():
-                settle(_stopping())
+            settle(_stopping())
 
-        try:
-            self._threads.submit(job).add_done_callback(ended)
-        except RuntimeError:
-            shared.release()
-            raise _stopping() from None
         timer = None
-        if deadline is not None:
-            timer = loop.call_later(deadline - time.monotonic(), request.settle, deadline_exceeded())
         try:
+            lane.admit(request, math.inf)
+        except ServingError:
+            shared.release()
+            raise
+        try:
+            try:
+                self._threads.submit(self._share(handle.id.name), request.priority, job, dropped)
+            except RuntimeError:
+                shared.release()
+                raise _stopping() from None
+            if deadline is not None:
+                timer = loop.call_later(deadline - time.monotonic(), request.settle, deadline_exceeded())
             return await request.future
         finally:
+            lane.leave(request)
             if timer is not None:
                 timer.cancel()
 
@@ -143,6 +184,7 @@ class EngineExecutor:
         inputs: Inputs,
         outputs: Sequence[str],
         deadline: float | None,
+        priority: str,
     ) -> list[Array]:
         loop = asyncio.get_running_loop()
         work = _Work(state, signature, tuple(outputs))
@@ -151,25 +193,30 @@ class EngineExecutor:
         late = deadline_exceeded
         if limit is not None and (deadline is None or limit < deadline):
             deadline, late = limit, state.limit_exceeded
-        request = Request(loop.create_future(), inputs, rows or 1, deadline)
-        queue = None
-        if rows is not None:
-            key = (id(handle.servable), work.outputs, *join_key(inputs, pad=state.pads))
-            queue = state.queues.get(key)
-            # What is known of rows that have the shapes of the signature may not hold for others.
-            if queue is None and (state.parameters is not None or fit(inputs, signature)):
-                queue = state.queues[key] = self._new_queue(work, inputs, key)
-        if queue is None:
-            parts = request.split([request.rows], handle)
-            self._submit(state.threads or self._threads, work.batch(parts, None, state.observe), lambda: None)
-        timer = None
-        if deadline is not None:
-            timer = loop.call_later(deadline - time.monotonic(), lambda: request.settle(late()))
+        lane = state.lane
+        request = Request(
+            loop.create_future(), inputs, rows or 1, deadline, read_priority(priority, lane.terms.priority)
+        )
+        lane.admit(request, state.cost(inputs).seconds)
+        key: Key = ()
+        queue = timer = None
         try:
+            if rows is not None:
+                key = (id(handle.servable), work.outputs, *join_key(inputs, pad=state.pads))
+                queue = state.queues.get(key)
+                # What is known of rows that have the shapes of the signature may not hold for others.
+                if queue is None and (state.parameters is not None or fit(inputs, signature)):
+                    queue = state.queues[key] = self._new_queue(work, inputs, key)
+            if deadline is not None:
+                timer = loop.call_later(deadline - time.monotonic(), lambda: request.settle(late()))
             if queue is not None:
                 queue.add(request, handle)
+            else:
+                parts = request.split([request.rows], handle)
+                self._submit(state, state.threads, work.batch(parts, None), lambda: None)
             return await request.future
         finally:
+            lane.leave(request)
             if timer is not None:
                 timer.cancel()
             if queue is not None:
@@ -187,7 +234,7 @@ class EngineExecutor:
 
             def start(parts: list[Part]) -> None:
                 self._observe_waits(BATCH_THREADS, waits(parts))
-                self._submit(self._batch_threads, work.batch(parts, parameters, state.observe), release)
+                self._submit(state, self._batch_threads, work.batch(parts, parameters), release)
 
             by_parameters = BatchQueue(parameters, self._batch_slots, start)
             return by_parameters
@@ -199,21 +246,28 @@ class EngineExecutor:
                 on_done()
                 state.forget_if_idle(key, automatic)
 
-            self._submit(state.threads or self._threads, work.batch(parts, None, state.observe), done)
+            self._submit(state, state.threads, work.batch(parts, None), done)
 
         automatic = AutomaticQueue(state.batch_size(work.outputs, inputs), start_automatic)
         return automatic
 
-    def _submit(self, threads: Executor, batch: BatchRun, on_done: Callable[[], None]) -> None:
-        """Runs a batch on a thread, releases its handles and calls ``on_done`` on the event loop."""
+    def _submit(
+        self, state: "_SignatureState", threads: Executor | None, batch: BatchRun, on_done: Callable[[], None]
+    ) -> None:
+        """Runs a batch on one of ``threads``, or of those that models share; releases its handles and calls ``on_done``
+        on the event loop."""
         loop = asyncio.get_running_loop()
+        lane = state.lane
+        requests = [part.request for part in batch.parts]
 
         def call_soon(callback: Callable[..., None], *arguments: object) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped, nobody waits
                 loop.call_soon_threadsafe(callback, *arguments)
 
         def job() -> None:
+            began = lane.begin(requests)
             batch.run(partial(call_soon, _settle))
+            lane.end(requests, began)
             end()
 
         def end() -> None:
@@ -221,22 +275,23 @@ class EngineExecutor:
                 part.handle.release()
             call_soon(on_done)
 
-        def stopped(_: object = None) -> None:
+        def stopped() -> None:
             error = _stopping()
             call_soon(_settle, [(part.settle, error) for part in batch.parts])
             end()
 
         try:
-            submitted = threads.submit(job)
+            if threads is None:
+                self._threads.submit(state.share, min(request.priority for request in requests), job, stopped)
+            else:
+                threads.submit(job).add_done_callback(lambda done: stopped() if done.cancelled() else None)
         except RuntimeError:
             stopped()
-        else:
-            submitted.add_done_callback(lambda done: stopped() if done.cancelled() else None)
 
     def stop(self) -> None:
         """Takes no more work; what runs goes on to its end, on its own, and what waits is answered UNAVAILABLE."""
-        for threads in (self._threads, self._batch_threads):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.stop()
+        self._batch_threads.shutdown(wait=False, cancel_futures=True)
 
 
 class _SignatureState:
@@ -244,13 +299,16 @@ class _SignatureState:
 
     __slots__ = (
         *("_batch_sizes", "_costs", "_label", "_refusals"),
-        *("joins", "pads", "parameters", "queues", "threads", "time_limit"),
+        *("joins", "lane", "pads", "parameters", "queues", "share", "threads", "time_limit"),
     )
 
-    def __init__(self, signature: Signature, handle: ServableHandle, policy: Policy) -> None:
+    def __init__(self, signature: Signature, handle: ServableHandle, policy: Policy, lane: Lane, share: Share) -> None:
         model: Model = handle.servable
+        self.lane = lane
+        self.share = share
         own = model if isinstance(model, ThreadedModel) else None
         self.threads = None if own is None else own.threads
+        """None: those that models share."""
         self.time_limit = None if own is None else own.time_limit
         # Batches by parameters share a number of threads, and a run that waits for another model's could take the last.
         self.parameters = policy if isinstance(policy, BatchingParameters) and own is None else None
@@ -314,10 +372,9 @@ class _Work:
         self.outputs = outputs
         self.refusal = state.refusal(outputs)
 
-    def batch(
-        self, parts: list[Part], parameters: BatchingParameters | None, observe: Callable[[Inputs, float], None]
-    ) -> BatchRun:
-        return BatchRun(self.signature, self.outputs, parts, self.refusal, parameters, observe)
+    def batch(self, parts: list[Part], parameters: BatchingParameters | None) -> BatchRun:
+        state = self.state
+        return BatchRun(self.signature, self.outputs, parts, self.refusal, parameters, state.observe, state.lane)
 
 
 def _stopping() -> ServingError:

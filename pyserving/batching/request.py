@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pyserving.batching.priority import Priority
 from pyserving.batching.rows import Inputs, slice_rows
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle
@@ -18,10 +19,18 @@ Outcome = list[Array] | BaseException
 class Request:
     """Used on the event loop; another thread may read it, and call ``done`` and ``claim``."""
 
-    __slots__ = ("_claims", "_missing", "_results", "created", "deadline", "future", "inputs", "rows")
+    __slots__ = (
+        *("_claims", "_missing", "_results", "cost", "created", "deadline", "future", "inputs", "must_run"),
+        *("priority", "rows", "waits"),
+    )
 
     def __init__(
-        self, future: "asyncio.Future[list[Array]]", inputs: Inputs, rows: int, deadline: float | None
+        self,
+        future: "asyncio.Future[list[Array]]",
+        inputs: Inputs,
+        rows: int,
+        deadline: float | None,
+        priority: Priority = Priority.NORMAL,
     ) -> None:
         self.future = future
         self.created = time.monotonic()
@@ -29,6 +38,11 @@ class Request:
         self.rows = rows
         self.deadline = deadline
         """On the clock of ``time.monotonic``."""
+        self.priority = priority
+        self.waits = False
+        """Its lane counts it as one that waits; this and the next two are the lane's."""
+        self.cost = 0.0
+        self.must_run = False
         self._claims = [None]
         self._results: list[list[Array]] = [[]]
         self._missing = 1

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import pyserving
 from pyserving.acceleration.accelerator import Acceleration, AccelerationOptions
 from pyserving.acceleration.cache import default_root
+from pyserving.batching.admission import AdmissionOptions, Limits
 from pyserving.batching.parameters import Batching
 from pyserving.cli.model_server_flags import ModelServerFlags, read_command_line, usage
 from pyserving.cli.platform_config import PLATFORM, PlatformConfig, platform_from_file, platform_from_flags
@@ -79,6 +80,7 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         batching=platform.batching or (Batching.AUTOMATIC if flags.automatic_batching else Batching.OFF),
         never_automatic=tuple(name for name in flags.automatic_batching_exclude.split(",") if name),
         per_model_batching=platform.per_model_batching,
+        admission=_admission(flags),
         poll_wait=flags.file_system_poll_wait_seconds,
         num_load_threads=flags.num_load_threads,
         num_unload_threads=flags.num_unload_threads,
@@ -100,6 +102,20 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         reflection=False,
         wait_for_models=True,
         resolve_status_labels=False,
+    )
+
+
+def _admission(flags: ModelServerFlags) -> AdmissionOptions:
+    def limit(name: str) -> int | None:
+        given: int = getattr(flags, name)
+        if given < 0:
+            raise invalid_argument(f"--{name} must be at least 0, got {given}")
+        return given or None
+
+    return AdmissionOptions(
+        Limits(limit("max_requests_in_flight"), limit("max_queued_requests")),
+        Limits(limit("max_requests_in_flight_per_model"), limit("max_queued_requests_per_model")),
+        watch_deadlines=flags.refuse_late_requests,
     )
 
 

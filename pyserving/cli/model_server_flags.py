@@ -17,12 +17,14 @@ _MODELS = "Models"
 _LOADING = "Finding and loading versions"
 _TENSORFLOW = "TensorFlow"
 _BATCHING = "Batching"
+_ADMISSION = "Admission"
 _WARMUP = "Warmup"
 _LITE = "TensorFlow Lite"
 _WATCHING = "Monitoring"
 _HARDWARE = "Hardware"
 _OTHER = "Other"
 
+_NOT_THERE = " TensorFlow Serving does not have this flag."
 _XLA = "what a model asks to be compiled is compiled in any case"
 
 
@@ -209,6 +211,22 @@ class ModelServerFlags:
         _BATCHING,
         "Names of models, with commas between, that --automatic_batching leaves alone. TensorFlow Serving does not "
         "have this flag.",
+    )
+
+    max_queued_requests: int = _flag(
+        0, _ADMISSION, "Requests of all models that may wait for an engine call; 0: any number." + _NOT_THERE
+    )
+    max_queued_requests_per_model: int = _flag(
+        0, _ADMISSION, "The same for each model whose config says nothing; 0: any number." + _NOT_THERE
+    )
+    max_requests_in_flight: int = _flag(
+        0, _ADMISSION, "Requests of all models that may wait or be computed at a time; 0: any number." + _NOT_THERE
+    )
+    max_requests_in_flight_per_model: int = _flag(
+        0, _ADMISSION, "The same for each model whose config says nothing; 0: any number." + _NOT_THERE
+    )
+    refuse_late_requests: bool = _flag(
+        False, _ADMISSION, "Refuse at once what cannot be answered within its deadline." + _NOT_THERE
     )
 
     enable_model_warmup: bool = _flag(

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from pyserving.acceleration.accelerator import Acceleration, AccelerationOptions
 from pyserving.acceleration.cache import default_root
+from pyserving.batching.admission import AdmissionOptions, Limits
 from pyserving.batching.parameters import Batching
 from pyserving.cli.example_request import curl_line
 from pyserving.cli.model_folder import find_models
@@ -98,6 +99,32 @@ from pyserving.sources.model_config import ModelConfig, read_model_config_file
     help="A model that is not batched automatically; may be given several times.",
 )
 @click.option(
+    "--max-queued",
+    type=click.IntRange(min=1),
+    default=4000,
+    show_default=True,
+    help="Requests of all models that may wait for an engine; more are refused (429, RESOURCE_EXHAUSTED).",
+)
+@click.option(
+    "--max-queued-per-model",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="The same for each model that says nothing itself.",
+)
+@click.option("--max-in-flight", type=click.IntRange(min=1), help="Requests that may wait or be computed at a time.")
+@click.option(
+    "--max-in-flight-per-model",
+    type=click.IntRange(min=1),
+    help="The same for each model that says nothing itself.",
+)
+@click.option(
+    "--refuse-late/--no-refuse-late",
+    default=True,
+    show_default=True,
+    help="Refuse at once what cannot be answered within its deadline.",
+)
+@click.option(
     "--grace",
     type=click.FloatRange(min=0),
     default=30.0,
@@ -131,6 +158,11 @@ def serve(
     acceleration_requests: int,
     batching: str,
     batching_exclude: tuple[str, ...],
+    max_queued: int,
+    max_queued_per_model: int,
+    max_in_flight: int | None,
+    max_in_flight_per_model: int | None,
+    refuse_late: bool,
     grace: float,
     log_format: str,
 ) -> None:
@@ -155,6 +187,11 @@ def serve(
             acceleration=AccelerationOptions(Acceleration(accelerate), acceleration_cache, acceleration_requests),
             batching=Batching(batching),
             never_automatic=batching_exclude,
+            admission=AdmissionOptions(
+                Limits(max_in_flight, max_queued),
+                Limits(max_in_flight_per_model, max_queued_per_model),
+                watch_deadlines=refuse_late,
+            ),
             grace_period=grace,
             session_options=SessionOptions(
                 tags=tuple(tag for tag in tags.split(",") if tag), intra_op_parallelism=threads

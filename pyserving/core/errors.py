@@ -31,6 +31,9 @@ class ServingError(Exception):
     Anything else that escapes is a bug of ours: the client gets INTERNAL, the log gets the traceback.
     """
 
+    retry_after: float | None = None
+    """Seconds after which the same request may be answered; None: nothing is known of that."""
+
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
         self.code = code

@@ -694,11 +694,20 @@ class SessionMetadata(Message):
     def __init__(self, *, name: str | None = ..., version: int | None = ...) -> None: ...
 class CoordinationServiceConfig(Message): ...
 class ModelOptions(Message):
+    NORMAL: int
+    LOW: int
+    HIGH: int
+    Priority: EnumTypeWrapper
+    max_in_flight: int
+    max_queued: int
+    priority: int
+    lazy: bool
+    pinned: bool
     @property
     def gate(self) -> GateOptions: ...
     @property
     def traffic(self) -> TrafficOptions: ...
-    def __init__(self, *, gate: GateOptions | None = ..., traffic: TrafficOptions | None = ...) -> None: ...
+    def __init__(self, *, max_in_flight: int | None = ..., max_queued: int | None = ..., priority: int | None = ..., lazy: bool | None = ..., pinned: bool | None = ..., gate: GateOptions | None = ..., traffic: TrafficOptions | None = ...) -> None: ...
 class GateOptions(Message):
     golden_requests: str
     @property

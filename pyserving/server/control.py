@@ -87,9 +87,14 @@ class CollectAll:
     """The answer is the metrics of the whole server (``list[Family]``)."""
 
 
-def _pickled(config: messages.LoggingConfig) -> tuple[Callable[[bytes], messages.LoggingConfig], tuple[bytes]]:
+def _logging_config(config: messages.LoggingConfig) -> tuple[Callable[[bytes], messages.LoggingConfig], tuple[bytes]]:
     return messages.LoggingConfig.FromString, (config.SerializeToString(),)
 
 
-# A ModelConfig has one. Messages of a descriptor pool of its own cannot be found by their module and name.
-copyreg.pickle(messages.LoggingConfig, _pickled)
+def _model_options(options: messages.ModelOptions) -> tuple[Callable[[bytes], messages.ModelOptions], tuple[bytes]]:
+    return messages.ModelOptions.FromString, (options.SerializeToString(),)
+
+
+# A ModelConfig has them. Messages of a descriptor pool of its own cannot be found by their module and name.
+copyreg.pickle(messages.LoggingConfig, _logging_config)
+copyreg.pickle(messages.ModelOptions, _model_options)

@@ -24,6 +24,7 @@ from pyserving.batching.parameters import BatchingPolicies
 from pyserving.core.state import ServableState
 from pyserving.monitoring.process import add_process_metrics
 from pyserving.monitoring.serving_metrics import ServingMetrics
+from pyserving.server.admission import new_admission, terms_of
 from pyserving.server.directory import Directory
 from pyserving.server.loaders import Loaders, accelerator_of
 from pyserving.server.ports import Ports, Tls
@@ -61,7 +62,10 @@ class Front:
         sys.setswitchinterval(_SWITCH_SECONDS)
         policies = BatchingPolicies(settings.batching, settings.never_automatic)
         self.metrics = ServingMetrics(directory.has_model)
-        self._executor = EngineExecutor(settings.engine_threads, policies, self.metrics.requests_waited)
+        self._admission = new_admission(settings.admission, self.metrics.registry)
+        self._executor = EngineExecutor(
+            settings.engine_threads, policies, self.metrics.requests_waited, admission=self._admission
+        )
         self._request_log_writer = RequestLogWriter()
         self._request_logs: dict[str, ModelLog] = {}
         self._warmup_executor = EngineExecutor(1, policies, self.metrics.requests_waited, in_background=True)
@@ -81,8 +85,8 @@ class Front:
         self._collect = collect
         self._listeners: list[Listener] = []
         self._loop = asyncio.get_running_loop()
-        self._log_requests()
-        directory.subscribe(self._log_requests)
+        self._configure()
+        directory.subscribe(self._configure)
         directory.bus.subscribe(self._tell_health)
         add_process_metrics(self.metrics.registry)
         add_acceleration_metrics(self.metrics.registry, accelerator)
@@ -163,9 +167,10 @@ class Front:
         with contextlib.suppress(RuntimeError):  # the loop is closed: a load outlived the server
             self._loop.call_soon_threadsafe(self._health.notify)
 
-    def _log_requests(self) -> None:
-        """Logs the requests of the models that there are now, as each of them says."""
+    def _configure(self) -> None:
+        """Logs and limits the requests of the models that there are now, as each of them says."""
         self._health.notify()
+        self._admission.configure(terms_of(self._directory.models))
         tags = self._settings.session_options.tags
         self._request_logs.clear()
         self._request_logs.update(model_logs(self._directory.models, tags, self._request_log_writer.offer))

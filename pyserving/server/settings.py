@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from pyserving.acceleration.accelerator import AccelerationOptions
+from pyserving.batching.admission import AdmissionOptions
 from pyserving.batching.parameters import Batching, Policy
 from pyserving.platforms.python.options import PythonOptions
 from pyserving.platforms.tensorflow.session_config import SessionOptions
@@ -52,6 +53,8 @@ class Settings:
     """Refuse a signature whose method name says that it was made for another method than the one called."""
     engine_threads: int = 8
     """Engine calls that may run at once, besides those that the event loop runs itself."""
+    admission: AdmissionOptions = field(default_factory=AdmissionOptions)
+    """Which requests may wait for an engine call; each worker counts its own."""
     batching: Policy = Batching.AUTOMATIC
     """How requests are joined for one engine call."""
     never_automatic: Collection[str] = ()

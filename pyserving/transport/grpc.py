@@ -67,7 +67,10 @@ class GrpcConnection(Http2Connection):
                 )
             timeout = fields.get(b"grpc-timeout")
             deadline = None if timeout is None else time.monotonic() + parse_timeout(timeout)
-            call.begin(RpcContext(deadline, _Metadata(headers)), fields, end)
+            context = RpcContext(deadline, _Metadata(headers))
+            if b"x-priority" in fields:
+                context.priority = as_text(fields[b"x-priority"])
+            call.begin(context, fields, end)
         except ServingError as error:
             call.fail(error)
         return call

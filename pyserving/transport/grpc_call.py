@@ -193,6 +193,8 @@ class Call(StreamEvents):
             status.append((b"grpc-message", encode_message(error.message)))
         if error.code is Code.UNIMPLEMENTED:
             status.append((b"grpc-accept-encoding", ENCODINGS))
+        if error.retry_after is not None:
+            status.append((b"grpc-retry-pushback-ms", b"%d" % max(1, error.retry_after * 1e3)))
         status += _encoded(self._context.trailing_metadata)
         self._send_failure(status)
 

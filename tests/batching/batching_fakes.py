@@ -69,10 +69,10 @@ class FunctionModel:
 class FakeVersion:
     """A model that serves."""
 
-    def __init__(self, functions: Mapping[Signature, Compute], number: int = 1) -> None:
+    def __init__(self, functions: Mapping[Signature, Compute], number: int = 1, *, name: str = "m") -> None:
         self.model = FunctionModel(functions)
         self.drained = threading.Event()
-        self._served = ServedVersion(ServableId("m", number), self.model, self.drained.set)
+        self._served = ServedVersion(ServableId(name, number), self.model, self.drained.set)
 
     def hold(self) -> ServableHandle:
         handle = self._served.hold()

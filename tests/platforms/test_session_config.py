@@ -56,3 +56,16 @@ def test_a_file_that_is_no_config(tmp_path: Path) -> None:
     with pytest.raises(ServingError) as caught:
         SessionOptions(config_file=str(tmp_path / "missing")).config_proto()
     assert caught.value.code == Code.NOT_FOUND
+
+
+def test_sessions_share_two_pools_unless_the_config_has_its_own() -> None:
+    config = SessionOptions(inter_op_parallelism=2).session_config()
+    assert [(pool.global_name, pool.num_threads) for pool in config.session_inter_op_thread_pool] == [
+        ("pyserving", 0),
+        ("pyserving_unsteady", 32),
+    ]
+    given = ConfigProto(use_per_session_threads=True)
+    assert SessionOptions(config=given.SerializeToString()).session_config() == given
+    given = ConfigProto()
+    given.session_inter_op_thread_pool.add(num_threads=1)
+    assert SessionOptions(config=given.SerializeToString()).session_config() == given

@@ -29,7 +29,7 @@ class TensorFlowModel:
         """Loads the SavedModel in the folder ``path``. Raises ServingError, with TensorFlow Serving's texts."""
         check_folder(path)
         tf = tensorflow()
-        self._session = Session(tf, path, options.tags, options.config_proto().SerializeToString())
+        self._session = Session(tf, path, options.tags, options.session_config())
         try:
             meta_graph = MetaGraphDef.FromString(self._session.meta_graph)
             self._session.meta_graph = b""
@@ -80,6 +80,7 @@ class TensorFlowModel:
             [inputs[name] for name in signature.inputs],
             timeout=timeout,
             inline=inline,
+            steady=signature.steady,
             copy=self._copies_outputs,
         )
 
@@ -98,7 +99,7 @@ class TensorFlowModel:
             [session.output(name) for name in fetches],
             [session.operation(name) for name in targets],
         )
-        return session.run(plan, list(feeds.values()), timeout=timeout, copy=self._copies_outputs)
+        return session.run(plan, list(feeds.values()), timeout=timeout, steady=False, copy=self._copies_outputs)
 
     def close(self) -> None:
         """Gives back the session's memory. No run may be going on."""

@@ -12,6 +12,7 @@ from pyserving.platforms.model import Array
 from pyserving.platforms.stepping_back import stepped_back
 from pyserving.platforms.tensorflow.fed_tensor import FedTensor
 from pyserving.platforms.tensorflow.library import Buffer, Output, TensorFlow
+from pyserving.platforms.tensorflow.session_config import UNSTEADY_POOL
 from pyserving.platforms.tensorflow.status import Status
 from pyserving.platforms.tensorflow.tensors import take_tensor
 from pyserving.protos.messages import ConfigProto, RunOptions
@@ -88,10 +89,10 @@ class _Arguments:
 class Session:
     """``TF_Session``. All methods but close() may be called from several threads at once."""
 
-    def __init__(self, tf: TensorFlow, path: str, tags: Sequence[str], config: bytes) -> None:
+    def __init__(self, tf: TensorFlow, path: str, tags: Sequence[str], config_proto: ConfigProto) -> None:
         """Loads the graph with exactly ``tags``: restores variables, runs the init op.
 
-        ``config`` is a serialized ``ConfigProto``. Raises ServingError with TensorFlow's code and text.
+        Raises ServingError with TensorFlow's code and text.
         """
         _guard.check()
         self._tf = tf
@@ -100,7 +101,9 @@ class Session:
         self.meta_graph: bytes = b""
         """The serialized ``MetaGraphDef``; whoever has read it may drop it."""
         self._inline_options = _RunOptions(RunOptions(inter_op_thread_pool=_IN_CALLERS_THREAD))
-        self._steps_back = not _has_threads_of_its_own(config)
+        self._steps_back = not _has_threads_of_its_own(config_proto)
+        self._unsteady_pool = UNSTEADY_POOL if len(config_proto.session_inter_op_thread_pool) > UNSTEADY_POOL else 0
+        config: bytes = config_proto.SerializeToString()
         options = tf.new_session_options()
         meta_graph = tf.new_buffer()
         c_tags = (ctypes.c_char_p * len(tags))(*[tag.encode() for tag in tags])
@@ -173,12 +176,14 @@ class Session:
         *,
         timeout: float | None = None,
         inline: bool = False,
+        steady: bool = True,
         copy: bool = False,
     ) -> list[Array]:
         """Feeds ``inputs`` and returns what the plan fetches, read-only.
 
         ``timeout``, in seconds, is looked at between two kernels. ``inline``: on the calling thread, holding
-        the GIL, with no time-out. ``copy``: no output shares memory with the session. Raises ServingError.
+        the GIL, with no time-out. ``steady``: no kernel is known that may keep a thread for long. ``copy``: no output
+        shares memory with the session. Raises ServingError.
 
         In the background (``core/background.py``) a run without a time-out keeps to one thread of low priority, but
         for kernels that share their work with TensorFlow's threads.
@@ -195,7 +200,11 @@ class Session:
         elif timeout is None and self._steps_back and in_background():
             stepped_back(tf.session_run, self._session, self._inline_options.address, *arguments.call)
         else:
-            options = None if timeout is None else _RunOptions(RunOptions(timeout_in_ms=max(1, ceil(timeout * 1e3))))
+            pool = 0 if steady else self._unsteady_pool
+            options = None
+            if timeout is not None or pool:
+                milliseconds = 0 if timeout is None else max(1, ceil(timeout * 1e3))
+                options = _RunOptions(RunOptions(timeout_in_ms=milliseconds, inter_op_thread_pool=pool))
             tf.session_run(self._session, options and options.address, *arguments.call)
         arguments.status.check()
         outputs = list(arguments.outputs)
@@ -224,10 +233,9 @@ class Session:
             self._graph = 0
 
 
-def _has_threads_of_its_own(config: bytes) -> bool:
-    """Whether a session with this ``ConfigProto`` starts threads, which would keep the priority of the load."""
-    options = ConfigProto.FromString(config)
-    return options.use_per_session_threads or bool(options.session_inter_op_thread_pool)
+def _has_threads_of_its_own(config: ConfigProto) -> bool:
+    """Whether a session with this config starts threads, which would keep the priority of the load."""
+    return config.use_per_session_threads or any(not pool.global_name for pool in config.session_inter_op_thread_pool)
 
 
 class _RunOptions:

@@ -6,6 +6,12 @@ from pyserving.core.errors import invalid_argument
 from pyserving.protos.messages import ConfigProto, RewriterConfig
 from pyserving.sources.text_proto import read_text_proto
 
+UNSTEADY_POOL = 1
+"""Which of a session's thread pools runs take whose kernels may keep a thread for long: loops, decoders."""
+
+_UNSTEADY_THREADS = 32
+"""As many as there may be such runs at a time: one that loops without end must not keep all others waiting."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
@@ -43,6 +49,15 @@ class SessionOptions:
             config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = RewriterConfig.ON
         if self.gpu_memory_fraction:
             config.gpu_options.per_process_gpu_memory_fraction = self.gpu_memory_fraction
+        return config
+
+    def session_config(self) -> ConfigProto:
+        """``config_proto``, and with it the thread pools, unless it says something of them. Raises ServingError."""
+        config = self.config_proto()
+        if not config.use_per_session_threads and not config.session_inter_op_thread_pool:
+            # Pools of these names are made once, and shared by all sessions of the process.
+            config.session_inter_op_thread_pool.add(global_name="pyserving")
+            config.session_inter_op_thread_pool.add(global_name="pyserving_unsteady", num_threads=_UNSTEADY_THREADS)
         return config
 
     def _given_config(self) -> ConfigProto:
