@@ -1,7 +1,7 @@
 """What a transport hands to the api and gets back: plain values, so that neither knows the other."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from pyserving.core.errors import Code, ServingError
 
@@ -54,6 +54,23 @@ class StreamedResponse(HttpResponse):
         self.pieces = pieces
 
 
+Peer = tuple[str, int] | tuple[str, int, int, int] | str | bytes | None
+"""Address of who is at the other end of a connection, as sockets give it: a tuple, unless by a UNIX socket."""
+
+HttpGuard = Callable[[str, str, Mapping[str, str]], HttpResponse | None]
+"""Sees method, target and headers of each request of a connection before its body is read; may refuse it."""
+
+
+class Caller(Protocol):
+    """Who asks, where what is allowed depends on the model that is asked for."""
+
+    def check_model(self, name: str) -> None:
+        """Raises PERMISSION_DENIED."""
+
+
+RpcGuard = Callable[[str, Mapping[bytes, bytes]], Caller | None]
+"""The same for gRPC: path and headers. Raises ServingError to refuse; what it returns becomes ``RpcContext.caller``."""
+
 HttpHandler = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
 """Answers every request, errors included. An exception that escapes is a bug: the transport answers 500."""
 
@@ -75,6 +92,8 @@ class RpcContext:
     compress = False
     """Compress the answer where the client accepts that; in a streaming call, this and all answers up to the next
     change. There it has to be set with the first answer to have an effect on later ones."""
+    caller: Caller | None = None
+    """To be asked about each model that a request names; None: all models are allowed."""
 
     def __init__(self, deadline: float | None, metadata: Sequence[tuple[str, str]] = ()) -> None:
         self.deadline = deadline

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 import orjson
 from google.protobuf.json_format import MessageToDict
 
+from pyserving.api.access import OPEN, Need, Role
 from pyserving.api.client_timeout import read_timeout
 from pyserving.api.exchange import HttpRequest, HttpResponse
 from pyserving.api.health import Health
@@ -71,6 +72,15 @@ _CORS_HEADERS = (
 
 _MAX_CACHED_ROUTES = 1024
 
+_ROLES = {
+    "predict": Role.PREDICT,
+    "classify": Role.PREDICT,
+    "regress": Role.PREDICT,
+    "status": Role.READ,
+    "metadata": Role.READ,
+}
+"""What each action of a Route needs."""
+
 
 Engines = Callable[[ServableId], Mapping[str, object]]
 """What there is to say of the engines of a version, by signature."""
@@ -105,6 +115,7 @@ class RestApi:
         health: Health | None = None,
         engines: Engines = lambda _: {},
         metrics_path: str = "",
+        metrics_need: Need = Need(Role.READ),  # noqa: B008
         collect: Collect | None = None,
         check_method_names: bool = False,
         logs: Mapping[str, ModelLog] = {},
@@ -121,7 +132,9 @@ class RestApi:
         def engine(api: str) -> Engine:
             return Engine(executor, metrics, api, check_method_names=check_method_names)
 
-        self._headers: tuple[tuple[str, str], ...] = _CORS_HEADERS if cors else ()
+        self.headers: tuple[tuple[str, str], ...] = _CORS_HEADERS if cors else ()
+        """Of every answer."""
+        self._headers = self.headers
         self._models = models
         self._status = status
         self._metrics = metrics
@@ -138,16 +151,32 @@ class RestApi:
         self._routes: dict[tuple[str, str], Route] = {}
         self._pages: dict[tuple[str, str], Callable[[], Awaitable[HttpResponse]]] = {}
         """What is served besides models: by method and path."""
+        self._page_needs: dict[tuple[str, str], Need] = {}
         if health is not None:
-            self._add_page("/healthz", ("GET", "HEAD"), self._alive)
-            self._add_page("/readyz", ("GET", "HEAD"), lambda: self._ready(health))
-            self._add_page("/v1/models", ("GET", "HEAD"), lambda: self._listing(health))
+            self._add_page("/healthz", ("GET", "HEAD"), OPEN, self._alive)
+            self._add_page("/readyz", ("GET", "HEAD"), OPEN, lambda: self._ready(health))
+            self._add_page("/v1/models", ("GET", "HEAD"), Need(Role.READ), lambda: self._listing(health))
         if metrics_path:
-            self._add_page(metrics_path, ("GET", "HEAD", "POST"), self._metrics_page)
+            self._add_page(metrics_path, ("GET", "HEAD", "POST"), metrics_need, self._metrics_page)
 
-    def _add_page(self, path: str, methods: Iterable[str], page: Callable[[], Awaitable[HttpResponse]]) -> None:
+    def _add_page(
+        self, path: str, methods: Iterable[str], need: Need, page: Callable[[], Awaitable[HttpResponse]]
+    ) -> None:
         for method in methods:
             self._pages[method, path] = page
+            self._page_needs[method, path] = need
+
+    def need(self, method: str, target: str) -> Need:
+        """What it takes to ask for this. Where there is nothing, a key that may read: others need not know."""
+        if found := self._page_needs.get((method, target.partition("?")[0])):
+            return found
+        if method == "OPTIONS":  # browsers show no key with it, and its answer says nothing
+            return OPEN
+        try:
+            route = self._routes.get((method, target)) or find_route(method, target)
+        except ServingError:
+            return Need(Role.READ)
+        return Need(_ROLES.get(route.action, Role.ADMIN), names_model=True, model=route.spec.name)
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         start = time.monotonic()

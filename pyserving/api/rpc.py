@@ -105,6 +105,7 @@ class RpcApi:
         data = await only_message(given)
         request = parse_message(messages.PredictRequest, data)
         name = request.model_spec.name
+        _check_caller(context, name)
         try:
             with self._models.acquire(_model_spec(request)) as handle:
                 logs = self._logs.get(handle.id.name)
@@ -136,6 +137,7 @@ class RpcApi:
             start = perf_counter()
             request = read(data)
             name = _model_name(request)
+            _check_caller(context, name)
             try:
                 response = await answer(request, data, context)
             except BaseException as error:
@@ -187,8 +189,9 @@ class RpcApi:
         if log := self._logs.get(servable.name):
             log.add(kind, servable, signature_name, lambda: (request, response))
 
-    async def _get_model_status(self, data: bytes, _: RpcContext) -> bytes:
+    async def _get_model_status(self, data: bytes, context: RpcContext) -> bytes:
         request = parse_message(messages.GetModelStatusRequest, data)
+        _check_caller(context, request.model_spec.name)
         response = messages.GetModelStatusResponse()
         for state in self._status.states(_model_spec(request)):
             item = response.model_version_status.add(version=state.id.version, state=state.state.value)
@@ -204,8 +207,9 @@ class RpcApi:
         response.status.SetInParent()
         return response.SerializeToString()
 
-    async def _get_model_metadata(self, data: bytes, _: RpcContext) -> bytes:
+    async def _get_model_metadata(self, data: bytes, context: RpcContext) -> bytes:
         request = parse_message(messages.GetModelMetadataRequest, data)
+        _check_caller(context, request.model_spec.name)
         spec = _model_spec(request)
         _check_metadata_fields(request.metadata_field)
         with self._models.acquire(spec) as handle:
@@ -241,6 +245,12 @@ def _model_spec(request: WithModelSpec) -> ModelSpec:
     if not request.HasField("model_spec"):
         raise _missing_model_spec()
     return read_model_spec(request.model_spec)
+
+
+def _check_caller(context: RpcContext, model: str) -> None:
+    """Raises PERMISSION_DENIED where this caller may not use this model."""
+    if context.caller is not None:
+        context.caller.check_model(model)
 
 
 def _missing_model_spec() -> ServingError:

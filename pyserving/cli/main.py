@@ -9,6 +9,7 @@ import pyserving
 
 _COMMANDS = {
     "completion": "print the script by which a shell completes commands",
+    "keys": "make and withdraw API keys for a server",
     "optimize": "find the fastest engine for a version before a server needs it",
     "run": "compute a signature of a model, without a server",
     "serve": "serve models over REST and gRPC",

@@ -73,6 +73,8 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         grpc_limits=_grpc_limits(flags),
         grpc_ssl_config_file=flags.ssl_config_file,
         rest_ssl_config_file=flags.rest_api_ssl_config_file,
+        api_keys_file=flags.api_keys_file,
+        admin_from_anywhere=not flags.restrict_admin,
         workers=flags.workers,
         rest_timeout=flags.rest_api_timeout_in_ms / 1e3,
         cors=flags.rest_api_enable_cors_support,

@@ -74,6 +74,17 @@ class ModelServerFlags:
     rest_api_ssl_config_file: str = _flag(
         "", _NETWORK, "The same for REST, which stays plain without it. TensorFlow Serving does not have this flag."
     )
+    api_keys_file: str = _flag(
+        "",
+        _NETWORK,
+        "File of the API keys that clients must show; see pyserving keys. TensorFlow Serving does not have this flag.",
+    )
+    restrict_admin: bool = _flag(
+        False,
+        _NETWORK,
+        "Without --api_keys_file: refuse HandleReloadConfigRequest and other administration to all who are not on this "
+        "machine. TensorFlow Serving does not have this flag.",
+    )
     use_alts_credentials: bool = _flag(
         False, _NETWORK, "Secure gRPC by ALTS.", without_effect="ALTS exists on Google's own network alone"
     )

@@ -25,7 +25,10 @@ from pyserving.server.logs import LogFormat, log_to_stderr
 from pyserving.server.ports import Ports
 from pyserving.server.run import run
 from pyserving.server.settings import Settings
+from pyserving.server.tls import PemFiles
 from pyserving.sources.model_config import ModelConfig, read_model_config_file
+from pyserving.transport.grpc_limits import GrpcLimits
+from pyserving.transport.limits import HttpLimits
 
 
 @click.command()
@@ -131,6 +134,33 @@ from pyserving.sources.model_config import ModelConfig, read_model_config_file
     show_default=True,
     help="Seconds that requests may take to end at a stop.",
 )
+@click.option("--tls-cert", default="", help="Certificate (PEM, issuers behind it) for both ports; needs --tls-key.")
+@click.option("--tls-key", default="", help="Its key (PEM). All TLS files may change while the server runs.")
+@click.option(
+    "--tls-client-ca", default="", help="Who signs the certificates that clients must show (PEM): mutual TLS."
+)
+@click.option("--api-keys", default="", help="File of the API keys that clients must show; see pyserving keys.")
+@click.option("--open-metrics", is_flag=True, help="With --api-keys: metrics need none.")
+@click.option(
+    "--max-body",
+    type=click.IntRange(min=0),
+    default=HttpLimits().max_body,
+    show_default=True,
+    help="Bytes of one request, as sent and decompressed.",
+)
+@click.option(
+    "--max-header",
+    type=click.IntRange(min=1024),
+    default=HttpLimits().max_head,
+    show_default=True,
+    help="Bytes of the headers of one request.",
+)
+@click.option("--max-connections", type=click.IntRange(min=1), help="Open connections of each port and worker.")
+@click.option(
+    "--idle-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds after which a connection without a request is closed; by default 75 for REST, never for gRPC.",
+)
 @click.option(
     "--log-format",
     type=click.Choice([form.value for form in LogFormat]),
@@ -164,6 +194,15 @@ def serve(
     max_in_flight_per_model: int | None,
     refuse_late: bool,
     grace: float,
+    tls_cert: str,
+    tls_key: str,
+    tls_client_ca: str,
+    api_keys: str,
+    open_metrics: bool,
+    max_body: int,
+    max_header: int,
+    max_connections: int | None,
+    idle_timeout: float | None,
     log_format: str,
 ) -> None:
     """Serves the models under PATH: one model's folder of versions, or a folder of several models.
@@ -193,11 +232,26 @@ def serve(
                 watch_deadlines=refuse_late,
             ),
             grace_period=grace,
+            tls_files=_tls_files(tls_cert, tls_key, tls_client_ca),
+            api_keys_file=api_keys,
+            open_metrics=open_metrics,
+            http_limits=HttpLimits(
+                max_body=max_body,
+                max_head=max_header,
+                max_connections=max_connections,
+                idle_timeout=idle_timeout or HttpLimits().idle_timeout,
+            ),
+            grpc_limits=GrpcLimits(
+                max_receive_message=max_body,
+                max_header_list=min(max_header, GrpcLimits().max_header_list),
+                max_connections=max_connections,
+                idle_timeout=idle_timeout,
+            ),
             session_options=SessionOptions(
                 tags=tuple(tag for tag in tags.split(",") if tag), intra_op_parallelism=threads
             ),
         )
-        sys.exit(run(settings, on_models_settled=partial(_show, console)))
+        sys.exit(run(settings, on_models_settled=partial(_show, console, bool(tls_cert))))
     except ServingError as error:
         console.print(f"[bold red]cannot serve:[/] {error.message}", highlight=False, soft_wrap=True)
         sys.exit(1)
@@ -216,7 +270,15 @@ def _models(path: str | None, name: str | None, config: str | None) -> Sequence[
     return find_models(path, name)
 
 
-def _show(console: Console, directory: Directory, ports: Ports) -> None:
+def _tls_files(certificate: str, key: str, client_ca: str) -> PemFiles | None:
+    if bool(certificate) != bool(key):
+        raise click.UsageError("give --tls-cert and --tls-key together")
+    if client_ca and not certificate:
+        raise click.UsageError("--tls-client-ca needs --tls-cert and --tls-key")
+    return PemFiles(certificate, key, client_ca) if certificate else None
+
+
+def _show(console: Console, secure: bool, directory: Directory, ports: Ports) -> None:
     """The summary: what is served, where, and a line to try it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("model", "version", "state", "path"):
@@ -238,7 +300,7 @@ def _show(console: Console, directory: Directory, ports: Ports) -> None:
     console.print(table)
     console.print()
     if ports.rest_address:
-        console.print(f"REST  http://{ports.rest_address}/v1/models", highlight=False)
+        console.print(f"REST  {'https' if secure else 'http'}://{ports.rest_address}/v1/models", highlight=False)
     for address in ports.grpc_addresses:
         console.print(f"gRPC  {address}", highlight=False)
     if examples:

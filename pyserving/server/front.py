@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import logging
 import socket
-import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
+from typing import Any
 
+from pyserving.api.access import OPEN, Access, Keys, Need, Role
 from pyserving.api.composition import Composition
-from pyserving.api.exchange import StreamHandler
+from pyserving.api.exchange import HttpGuard, Peer, StreamHandler
 from pyserving.api.health import Health
 from pyserving.api.health_rpc import HealthRpc
 from pyserving.api.models import Models
@@ -26,11 +27,14 @@ from pyserving.monitoring.process import add_process_metrics
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.server.admission import new_admission, terms_of
 from pyserving.server.directory import Directory
+from pyserving.server.key_file import read_api_keys
 from pyserving.server.loaders import Loaders, accelerator_of
 from pyserving.server.ports import Ports, Tls
+from pyserving.server.reloading import Reloading
 from pyserving.server.request_log_writer import RequestLogWriter
 from pyserving.server.settings import Settings
-from pyserving.server.state_metrics import add_acceleration_metrics, add_front_metrics
+from pyserving.server.state_metrics import add_acceleration_metrics, add_access_metrics, add_front_metrics
+from pyserving.server.tls import ServerTls
 from pyserving.server.warmup import Warmup
 from pyserving.transport.balance import Seat
 from pyserving.transport.grpc import GrpcConnection
@@ -83,6 +87,14 @@ class Front:
         self._directory = directory
         self._reload = reload
         self._collect = collect
+        self._keys = read_api_keys(settings.api_keys_file)
+        self._access = Access(
+            None if self._keys is None else self._current_keys, admin_from_anywhere=settings.admin_from_anywhere
+        )
+        self._watched: list[Reloading[Any]] = []
+        """Files that may change."""
+        self.served_methods: Set[str] = frozenset()
+        """The full names of the gRPC methods, once it accepts."""
         self._listeners: list[Listener] = []
         self._loop = asyncio.get_running_loop()
         self._configure()
@@ -91,10 +103,12 @@ class Front:
         add_process_metrics(self.metrics.registry)
         add_acceleration_metrics(self.metrics.registry, accelerator)
         add_front_metrics(self.metrics.registry, directory.serving, self._listeners, self._request_log_writer)
+        add_access_metrics(self.metrics.registry, self._access)
 
     async def accept(self, ports: Ports, tls: Tls, seat: Seat | None = None) -> None:
         """Answers on these ports. With a ``seat`` other processes do so, too, and connections are shared with them."""
         settings = self._settings
+        access = self._access
         models = self._models
         status = StatusApi(self._directory.monitor, models, resolve_labels=settings.resolve_status_labels)
         rpc = RpcApi(
@@ -118,6 +132,7 @@ class Front:
             health=self._health if settings.health else None,
             engines=self._accelerator.report,
             metrics_path=settings.metrics_path,
+            metrics_need=OPEN if settings.open_metrics else Need(Role.READ),
             collect=self._collect,
             check_method_names=settings.check_method_names,
             logs=self._request_logs,
@@ -131,17 +146,25 @@ class Front:
         if settings.reflection:
             streaming |= Reflection([*methods, *streaming]).streaming()
 
-        def new_grpc_connection(connections: Connections) -> Connection:
-            return GrpcConnection(connections, methods, settings.grpc_limits, streaming)
+        self.served_methods = methods.keys() | streaming.keys()
 
-        fronts: list[tuple[Sequence[socket.socket], NewConnection, ssl.SSLContext | None]] = [
+        def new_grpc_connection(connections: Connections) -> Connection:
+            return GrpcConnection(connections, methods, settings.grpc_limits, streaming, access.rpc_guard)
+
+        def http_guard(peer: Peer) -> HttpGuard | None:
+            return access.http_guard(peer, rest.need, rest.headers)
+
+        http1 = Http1Server(rest.handle, settings.http_limits, http_guard)
+        fronts: list[tuple[Sequence[socket.socket], NewConnection, ServerTls | None]] = [
             (ports.grpc, new_grpc_connection, tls.grpc),
             (ports.grpc_unix, new_grpc_connection, None),
-            (ports.rest, Http1Server(rest.handle).new_connection, tls.rest),
+            (ports.rest, http1.new_connection, tls.rest),
         ]
-        for place, (sockets, new_connection, context) in enumerate(fronts):
+        self._watch(tls)
+        for place, (sockets, new_connection, secure) in enumerate(fronts):
             if sockets:
                 share = None if seat is None else seat.share(place)
+                context = None if secure is None else secure.context
                 listener = Listener(sockets, new_connection, tls=context, share=share, remove_files=seat is None)
                 await listener.start()
                 self._listeners.append(listener)
@@ -155,6 +178,8 @@ class Front:
         cut_off = sum(await asyncio.gather(*(listener.stop(grace) for listener in self._listeners)))
         if cut_off:
             logger.warning("%d connections were cut off after the grace period of %g s", cut_off, grace)
+        for files in self._watched:
+            files.stop()
         self._executor.stop()
         self._warmup_executor.stop()
 
@@ -162,6 +187,17 @@ class Front:
         """Writes what is left of the request log, and waits for trials to end. Nothing may come after."""
         await asyncio.to_thread(self._request_log_writer.stop)
         await asyncio.to_thread(self._accelerator.join)
+
+    def _watch(self, tls: Tls) -> None:
+        self._watched += [secure.files for secure in (tls.grpc, tls.rest) if secure is not None]
+        if self._keys is not None:
+            self._watched.append(self._keys)
+        for files in self._watched:
+            files.watch()
+
+    def _current_keys(self) -> Keys:
+        assert self._keys is not None
+        return self._keys.value
 
     def _tell_health(self, _: ServableState) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: a load outlived the server

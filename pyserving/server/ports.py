@@ -3,12 +3,11 @@
 import contextlib
 import os
 import socket
-import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyserving.server.settings import Settings
-from pyserving.server.tls import read_tls_context
+from pyserving.server.tls import ServerTls, tls_of_config, tls_of_files
 from pyserving.transport.listener import address_of, bind_tcp, bind_unix, listen, port_of
 
 
@@ -16,17 +15,19 @@ from pyserving.transport.listener import address_of, bind_tcp, bind_unix, listen
 class Tls:
     """The TLS of each TCP port; None: it has none."""
 
-    grpc: ssl.SSLContext | None
-    rest: ssl.SSLContext | None
+    grpc: ServerTls | None
+    rest: ServerTls | None
 
 
 def read_tls(settings: Settings) -> Tls:
     """Raises ServingError where a file cannot be read or used."""
 
-    def context(path: str, protocol: str) -> ssl.SSLContext | None:
-        return read_tls_context(path, [protocol]) if path else None
+    def tls(config_file: str, protocol: str) -> ServerTls | None:
+        if config_file:
+            return tls_of_config(config_file, [protocol])
+        return tls_of_files(settings.tls_files, [protocol]) if settings.tls_files else None
 
-    return Tls(context(settings.grpc_ssl_config_file, "h2"), context(settings.rest_ssl_config_file, "http/1.1"))
+    return Tls(tls(settings.grpc_ssl_config_file, "h2"), tls(settings.rest_ssl_config_file, "http/1.1"))
 
 
 class Ports:

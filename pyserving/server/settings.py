@@ -9,8 +9,10 @@ from pyserving.batching.parameters import Batching, Policy
 from pyserving.platforms.python.options import PythonOptions
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 from pyserving.platforms.tflite.options import TFLiteOptions
+from pyserving.server.tls import PemFiles
 from pyserving.sources.model_config import ModelConfig
 from pyserving.transport.grpc_limits import GrpcLimits
+from pyserving.transport.limits import HttpLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,15 @@ class Settings:
     """An SSLConfig (text format) for the gRPC port; empty: no TLS."""
     rest_ssl_config_file: str = ""
     """The same for the REST port."""
+    tls_files: PemFiles | None = None
+    """For both ports, where they have no SSLConfig; None: no TLS."""
+    api_keys_file: str = ""
+    """API keys that clients must show (``key_file.py``); empty: none."""
+    admin_from_anywhere: bool = False
+    """Without API keys: who is not on this machine may change what is served, too."""
+    open_metrics: bool = False
+    """The page for Prometheus needs no API key."""
+    http_limits: HttpLimits = field(default_factory=HttpLimits)
     grace_period: float = 30.0
     """How long requests in flight may take once the server was asked to stop."""
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pyserving.acceleration.accelerator import Accelerator
+from pyserving.api.access import Access
 from pyserving.core.monitor import ServableStateMonitor
 from pyserving.core.serving_map import ServingMap
 from pyserving.core.state import State
@@ -50,6 +51,15 @@ def add_acceleration_metrics(registry: Registry, accelerator: Accelerator) -> No
     registry.add(Gauge("pyserving_signature_engine", labels, serving))
     registry.add(Gauge("pyserving_compared_answers_total", ["model_name"], compared, only_grows=True))
     registry.add(Gauge("pyserving_disagreeing_answers_total", ["model_name"], disagreed, only_grows=True))
+
+
+def add_access_metrics(registry: Registry, access: Access) -> None:
+    """Requests that were refused for want of a key, or of what the key allows."""
+
+    def refused() -> dict[Labels, float]:
+        return {(code,): access.refused[code] for code in ("UNAUTHENTICATED", "PERMISSION_DENIED")}
+
+    registry.add(Gauge("pyserving_refused_requests_total", ["code"], refused, only_grows=True))
 
 
 def add_front_metrics(

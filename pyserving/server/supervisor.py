@@ -24,6 +24,7 @@ from pyserving.server.control import CollectAll, Reload
 from pyserving.server.crew import Crew, Folder
 from pyserving.server.directory import Directory
 from pyserving.server.front import NUM_PLACES
+from pyserving.server.key_file import read_api_keys
 from pyserving.server.loaders import platforms_of
 from pyserving.server.nursery import Nursery
 from pyserving.server.ports import Ports, read_tls
@@ -48,6 +49,7 @@ def prepare_supervisor(settings: Settings) -> Callable[[], "Supervisor"]:
             "SessionService cannot be served by several workers: a client may change variables, and each has its own"
         )
     tls = read_tls(settings)
+    read_api_keys(settings.api_keys_file)  # here, for its errors: workers read it again
     ports = Ports(settings)
     # Workers share the memory that this takes.
     with suppress(ServingError):  # there is none: who asks for a model of it is told so

@@ -12,7 +12,8 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 PATIENCE = 0.001
 """Seconds that a process leaves a connection to others, before it takes it nevertheless."""
@@ -119,7 +120,10 @@ class BalancedAcceptor:
         new_connection: Callable[[], asyncio.Protocol],
         tls: ssl.SSLContext | None,
         share: Share,
+        tls_timeouts: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
+        """``tls_timeouts``: as asyncio names them."""
+        self._tls_timeouts = tls_timeouts
         self._listening = listening
         self._new_connection = new_connection
         self._tls = tls
@@ -168,7 +172,9 @@ class BalancedAcceptor:
 
     async def _open(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._new_connection, connection, ssl=self._tls)
+            await self._loop.connect_accepted_socket(
+                self._new_connection, connection, ssl=self._tls, **self._tls_timeouts
+            )
         except (OSError, ssl.SSLError) as error:
             logger.debug("A connection was not opened: %s", error)
             connection.close()

@@ -1,10 +1,11 @@
 """gRPC over HTTP/2, as a server (github.com/grpc/grpc, doc/PROTOCOL-HTTP2.md and doc/statuscodes.md)."""
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import overload
 
-from pyserving.api.exchange import RpcContext, RpcHandler, StreamHandler
+from pyserving.api.exchange import Peer, RpcContext, RpcGuard, RpcHandler, StreamHandler
 from pyserving.core.errors import Code, ServingError
 from pyserving.transport.grpc_call import Call, StreamingCall, UnaryCall
 from pyserving.transport.grpc_codec import ENCODINGS, MAX_LENGTH, WINDOW_BITS, as_text, encode_message, parse_timeout
@@ -24,18 +25,29 @@ class GrpcConnection(Http2Connection):
         methods: Mapping[str, RpcHandler],
         limits: GrpcLimits | None = None,
         streaming: Mapping[str, StreamHandler] = _NO_STREAMS,
+        guard_for: Callable[[Peer], RpcGuard | None] | None = None,
     ) -> None:
-        """``methods`` are the unary ones, ``streaming`` all others."""
+        """``methods`` are the unary ones, ``streaming`` all others. ``guard_for`` is asked once who may do what."""
         self.limits = limits or GrpcLimits()
         receive = self.limits.max_receive_message
         self.max_receive = MAX_LENGTH if receive < 0 else receive
+        self.max_gzip_ratio = self.limits.max_gzip_ratio
+        self.gzip_ratio_from = self.limits.gzip_ratio_from
         self.max_send = MAX_LENGTH if self.limits.max_send_message < 0 else self.limits.max_send_message
         super().__init__(connections, self.limits)
         self._methods = methods
         self._streaming = streaming
+        self._guard_for = guard_for
+        self._guard: RpcGuard | None = None
         self._held = 0
         self._waiting: dict[Call, UnaryCall] = {}  # to start, in the order of their arrival
         self._blocked: dict[Call, StreamingCall] = {}  # until their streams take more
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._guard_for is not None:
+            self._guard = self._guard_for(transport.get_extra_info("peername"))
+        super().connection_made(transport)
+        self._call_later(self.limits.body_timeout, self._check_bodies)
 
     def request_received(self, stream: Stream, headers: Headers, end: bool) -> StreamEvents:
         fields = dict(headers)
@@ -59,6 +71,7 @@ class GrpcConnection(Http2Connection):
                 return call
             call = StreamingCall(self, stream, head, stream_handler)
         try:
+            caller = None if self._guard is None else self._guard(path, fields)
             encoding = fields.get(b"grpc-encoding", b"identity")
             if encoding not in WINDOW_BITS:
                 raise ServingError(
@@ -70,6 +83,8 @@ class GrpcConnection(Http2Connection):
             context = RpcContext(deadline, _Metadata(headers))
             if b"x-priority" in fields:
                 context.priority = as_text(fields[b"x-priority"])
+            if caller is not None:
+                context.caller = caller
             call.begin(context, fields, end)
         except ServingError as error:
             call.fail(error)
@@ -82,6 +97,14 @@ class GrpcConnection(Http2Connection):
                 resumed.resume()
         while self._waiting and not self.output_full:
             self._waiting.pop(next(iter(self._waiting))).start()
+
+    def _check_bodies(self) -> None:
+        """Cuts off the calls of which nothing came since the last look. Looked at rarely, for it looks at all of them;
+        those that stream may be as slow as they like."""
+        self._call_later(self.limits.body_timeout, self._check_bodies)
+        for stream in list(self._streams.values()):
+            if not stream.ended and isinstance(call := stream.events, UnaryCall) and call.is_stuck():
+                call.fail(ServingError(Code.DEADLINE_EXCEEDED, "Expected the rest of the message, got nothing"))
 
     # CallOwner
 

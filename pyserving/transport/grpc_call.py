@@ -41,6 +41,9 @@ class CallOwner(Protocol):
     """Bytes of one message, as sent and decompressed."""
     max_send: int
     """Bytes of one answer before compression."""
+    max_gzip_ratio: int
+    gzip_ratio_from: int
+    """See GrpcLimits."""
 
     @property
     def output_full(self) -> bool: ...
@@ -107,7 +110,8 @@ class Call(StreamEvents):
         bits = WINDOW_BITS[self._fields.get(b"grpc-encoding", b"identity")]
         if bits is None:
             raise ServingError(Code.INTERNAL, "A message is flagged compressed, but the call has no grpc-encoding")
-        limit = self._owner.max_receive
+        owner = self._owner
+        limit = min(owner.max_receive, max(owner.gzip_ratio_from, owner.max_gzip_ratio * len(data)))
         if len(data) > _DECOMPRESS_INLINE:
             message = await asyncio.get_running_loop().run_in_executor(None, decompress, data, bits, limit)
         else:
@@ -212,6 +216,7 @@ class UnaryCall(Call):
     _buffer: MessageBuffer | None = None
     _announced = False  # a message has begun
     _message: tuple[bytes, bool] | None = None
+    _size_at_look = -1
 
     def __init__(self, owner: CallOwner, stream: Stream, head: Headers, handler: RpcHandler) -> None:
         self._owner = owner
@@ -246,6 +251,14 @@ class UnaryCall(Call):
         if end:
             self._buffer = None
             self._owner.start_when_possible(self)
+
+    def is_stuck(self) -> bool:
+        """Whether the message is incomplete and nothing of it came since this was asked last."""
+        if self._ended or self._message is not None:
+            return False
+        size = 0 if self._buffer is None else len(self._buffer)
+        last, self._size_at_look = self._size_at_look, size
+        return size == last
 
     def _read(self, data: bytes, end: bool) -> None:
         if self._buffer is None:

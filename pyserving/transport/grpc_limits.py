@@ -18,6 +18,11 @@ class GrpcLimits(Http2Limits):
     """Of one answer before compression; -1: none but gRPC's own, 4 GiB."""
     max_held_requests: int = 1024 * 1024 * 1024
     """Of all requests of a connection that were announced and not yet answered; one alone is always let in."""
+    max_gzip_ratio: int = 200
+    """Decompressed to compressed size, of messages that decompress to more than ``gzip_ratio_from``; see HttpLimits."""
+    gzip_ratio_from: int = 16 * 1024 * 1024
+    body_timeout: float = 60.0
+    """In which some of a unary call's message has to come, looked at as seldom; else the call is cut off."""
 
 
 def read_channel_arguments(text: str) -> tuple[GrpcLimits, list[str]]:

@@ -13,11 +13,12 @@ import logging
 import math
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Final, NoReturn, cast
 
 import httptools
 
-from pyserving.api.exchange import HttpHandler, HttpRequest, HttpResponse, StreamedResponse
+from pyserving.api.exchange import HttpGuard, HttpHandler, HttpRequest, HttpResponse, Peer, StreamedResponse
 from pyserving.transport.body import Body, BodyTooLarge, GzipBody, PlainBody
 from pyserving.transport.eager import EagerTask
 from pyserving.transport.http1_stream import CHUNKED, ResponseStream
@@ -31,8 +32,15 @@ logger = logging.getLogger("pyserving.transport")
 class Http1Server:
     """What the connections of one listener share; ``Listener(sockets, server.new_connection)`` runs it."""
 
-    def __init__(self, handler: HttpHandler, limits: HttpLimits | None = None) -> None:
+    def __init__(
+        self,
+        handler: HttpHandler,
+        limits: HttpLimits | None = None,
+        guard_for: Callable[[Peer], HttpGuard | None] | None = None,
+    ) -> None:
+        """``guard_for`` is asked once for each connection who may do what."""
         self.handler: Final = handler
+        self.guard_for: Final = guard_for
         self.limits: Final = limits or HttpLimits()
         self.heads: Final = ResponseHeads()
         self.tick: Final = min(
@@ -139,6 +147,7 @@ class Http1Connection(Connection):
         self.handler = server.handler
         self._server = server
         self._limits = server.limits
+        self._guard: HttpGuard | None = None
         self._connections = connections
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
@@ -155,6 +164,7 @@ class Http1Connection(Connection):
         self._unfinished = 0  # bytes of a line that the parser gathers and has not told of yet
         self._completed = False  # whether a message ended in the bytes that are being parsed
         self._head_deadline = 0.0
+        self._body_begun = 0.0  # 0: it did not
         self._keep_alive = True
         self._http10 = False
         self._length = 0  # of the body; -1 while it comes in chunks
@@ -184,6 +194,8 @@ class Http1Connection(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but ancestry
+        if self._server.guard_for is not None:
+            self._guard = self._server.guard_for(transport.get_extra_info("peername"))
         self._deadline = self._loop.time() + self._limits.idle_timeout
         self._timer = self._loop.call_later(self._server.tick, self._on_timer)
         self._connections.add(self)
@@ -293,6 +305,7 @@ class Http1Connection(Connection):
             self._header_count = 0
             self._head_size = len(url)
             self._head_deadline = 0.0
+            self._body_begun = 0.0
         elif self._state == _HEAD:
             self._target += url
             self._head_size += len(url)
@@ -335,6 +348,10 @@ class Http1Connection(Connection):
         if method is None:
             self._stop(_error(501, f"Expected one of {_METHOD_LIST}, got the method {raw_method.decode()}"))
         self._method = method
+        if self._guard is not None:
+            refusal = self._guard(method, self._target.decode("latin-1"), headers)
+            if refusal is not None:
+                self._stop(refusal)
         self._state = _BODY
         self._whole_body = b""
         self._body = None
@@ -589,6 +606,7 @@ class Http1Connection(Connection):
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not may_read:  # the client is not late while we do not listen
             self._head_deadline = 0.0
+            self._body_begun = 0.0
             self._deadline = math.inf
             return
         now = self._loop.time()
@@ -598,7 +616,10 @@ class Http1Connection(Connection):
             self._head_deadline = self._head_deadline or now + self._limits.head_timeout
             self._deadline = self._head_deadline
         else:
-            self._deadline = now + self._limits.body_timeout
+            limits = self._limits
+            self._body_begun = self._body_begun or now
+            slowest = self._body_begun + self._received / limits.min_body_rate
+            self._deadline = min(now, slowest) + limits.body_timeout
 
     def _on_timer(self) -> None:
         now = self._loop.time()
@@ -626,7 +647,7 @@ class Http1Connection(Connection):
         elif self._state == _HEAD:
             self._refuse(_error(408, f"Expected all headers within {limits.head_timeout:g} s, got a part of them"))
         else:
-            self._refuse(_error(408, f"Expected the rest of the body, got nothing for {limits.body_timeout:g} s"))
+            self._refuse(_error(408, f"Expected the rest of the body, too little came for {limits.body_timeout:g} s"))
 
     def _close(self, *, linger: bool) -> None:
         self._over = True

@@ -81,6 +81,10 @@ class Http2Limits:
     """Streams a peer may reset at once ..."""
     reset_rate: float = 200.0
     """... and per second from then on."""
+    send_timeout: float = 60.0
+    """Without the peer taking a byte of what it was sent, before the connection is aborted; looked at as seldom."""
+    max_connections: int | None = None
+    """Open connections of one listener; one more is told so and closed. None: as many as there are descriptors."""
 
 
 class StreamEvents:
@@ -190,6 +194,7 @@ class Http2Connection(Connection):
         self._final_goaway_sent = False
         self._closing = False
         self._last_stream_at_tick = 0
+        self._unsent_at_tick = 0
         self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._loop: asyncio.AbstractEventLoop
         self._transport: asyncio.Transport
@@ -241,7 +246,12 @@ class Http2Connection(Connection):
             self._call_later(limits.idle_timeout, self._check_idle)
         if limits.max_age is not None:
             self._call_later(limits.max_age * random.uniform(0.9, 1.1), self._end_of_age)
+        self._call_later(limits.send_timeout, self._check_sent)
         self._connections.add(self)
+        if limits.max_connections is not None and len(self._connections) > limits.max_connections:
+            self._transport.write(self._preface + _goaway(0, ngh2.ErrorCode.ENHANCE_YOUR_CALM, b"too many connections"))
+            self._preface = b""
+            self._close()
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -459,6 +469,15 @@ class Http2Connection(Connection):
             return
         logger.info("%s answers no PING: connection closed", self._peer)
         self.abort()
+
+    def _check_sent(self) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent and unsent == self._unsent_at_tick:
+            logger.info("%s takes no answers: connection closed", self._peer)
+            self.abort()
+            return
+        self._unsent_at_tick = unsent
+        self._call_later(self._http2_limits.send_timeout, self._check_sent)
 
     def _check_idle(self) -> None:
         limits = self._http2_limits

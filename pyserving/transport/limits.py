@@ -20,7 +20,9 @@ class HttpLimits:
     head_timeout: float = 20.0
     """From the first byte of a request to the end of its headers; 408 beyond."""
     body_timeout: float = 60.0
-    """Between two arrivals of body bytes; 408 beyond."""
+    """Between two arrivals of body bytes; 408 beyond. Also how far a body may be behind ``min_body_rate``."""
+    min_body_rate: float = 200.0
+    """Bytes per second, lest a byte a minute keeps a connection for ever."""
     idle_timeout: float = 75.0
     """Without a request, before the connection is closed. Longer than the 60 s of common load balancers: the one who
     closes first must be the client, else it sends requests into a closing connection."""

@@ -14,6 +14,9 @@ from typing import Any
 from pyserving.core.errors import Code, ServingError
 from pyserving.transport.balance import BalancedAcceptor, Share
 
+HANDSHAKE_SECONDS = 10.0
+"""From a connection to the end of its TLS handshake; the same again for its end. asyncio's own 60 and 30 let a client
+hold connections with which nothing was said yet."""
 BACKLOG = 1024
 """Connections the kernel may hold that were not accepted yet (Linux caps it at net.core.somaxconn)."""
 
@@ -96,6 +99,7 @@ class Listener:
         backlog: int = BACKLOG,
         remove_files: bool = True,
         share: Share | None = None,
+        handshake_timeout: float = HANDSHAKE_SECONDS,
     ) -> None:
         self.connections = Connections(share)
         self.addresses = tuple(address_of(listening) for listening in sockets)
@@ -103,6 +107,7 @@ class Listener:
         self._sockets = tuple(sockets)
         self._new_connection = new_connection
         self._tls = tls
+        self._timeouts: dict[str, Any] = {} if tls is None else dict.fromkeys(_TLS_TIMEOUTS, handshake_timeout)
         self._backlog = backlog
         self._files = [path for path in map(_path_of, sockets) if path is not None] if remove_files else []
         self._share = share
@@ -114,7 +119,7 @@ class Listener:
             self._share.join()
         for listening in self._sockets:
             if self._share is not None:
-                self._servers.append(BalancedAcceptor(listening, self._make, self._tls, self._share))
+                self._servers.append(BalancedAcceptor(listening, self._make, self._tls, self._share, self._timeouts))
             elif _is_unix(listening):
                 self._servers.append(
                     await loop.create_unix_server(
@@ -127,7 +132,9 @@ class Listener:
                 )
             else:
                 self._servers.append(
-                    await loop.create_server(self._make, sock=listening, ssl=self._tls, backlog=self._backlog)
+                    await loop.create_server(
+                        self._make, sock=listening, ssl=self._tls, backlog=self._backlog, **self._timeouts
+                    )
                 )
 
     def stop_accepting(self) -> None:
@@ -258,6 +265,7 @@ def address_of(listening: socket.socket) -> str:
     return _join(host, port)
 
 
+_TLS_TIMEOUTS = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
 # Python 3.13 removes the file when one server on it closes; other workers may still accept on it.
 _LEAVE_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
