@@ -157,6 +157,8 @@ OTHER_VALUES = {
     "tensorflow_inter_op_parallelism": 5_000_000_000,
     "ssl_config_file": "/k",
     "rest_api_ssl_config_file": "rest_ssl.config",
+    "api_keys_file": "/keys",
+    "restrict_admin": True,
     "platform_config_file": "/p",
     "per_process_gpu_memory_fraction": 0.25,
     "saved_model_tags": "serve,gpu",
