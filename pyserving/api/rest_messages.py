@@ -38,13 +38,13 @@ def classify_messages(
     spec: ModelSpec, body: ExamplesBody, servable: ServableId, classes: Classes
 ) -> RequestAndResponse:
     """ClassificationRequest and ClassificationResponse."""
-    request = messages.ClassificationRequest(model_spec=_asked(spec, body.signature_name), input=_input(body))
+    request = messages.ClassificationRequest(model_spec=_asked(spec, body.signature_name), input=examples_input(body))
     return request.SerializeToString(), classification_response(servable, body.signature_name, classes)
 
 
 def regress_messages(spec: ModelSpec, body: ExamplesBody, servable: ServableId, values: Array) -> RequestAndResponse:
     """RegressionRequest and RegressionResponse."""
-    request = messages.RegressionRequest(model_spec=_asked(spec, body.signature_name), input=_input(body))
+    request = messages.RegressionRequest(model_spec=_asked(spec, body.signature_name), input=examples_input(body))
     return request.SerializeToString(), regression_response(servable, body.signature_name, values)
 
 
@@ -57,7 +57,8 @@ def _asked(spec: ModelSpec, signature_name: str) -> messages.ModelSpec:
     return asked
 
 
-def _input(body: ExamplesBody) -> messages.Input:
+def examples_input(body: ExamplesBody) -> messages.Input:
+    """The field that holds the examples of a ClassificationRequest or RegressionRequest."""
     examples = [messages.Example.FromString(example) for example in body.examples]
     if not body.context:
         return messages.Input(example_list=messages.ExampleList(examples=examples))

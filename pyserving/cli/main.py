@@ -9,11 +9,14 @@ import pyserving
 
 _COMMANDS = {
     "completion": "print the script by which a shell completes commands",
+    "export": "write a trained model as the next version, all of it or nothing",
     "keys": "make and withdraw API keys for a server",
     "optimize": "find the fastest engine for a version before a server needs it",
     "run": "compute a signature of a model, without a server",
     "serve": "serve models over REST and gRPC",
     "show": "show what a model is: signatures, operations, size",
+    "validate": "load a version in a process of its own, ask it, and bless or refuse it",
+    "warmup": "make the file of requests that servers replay before a version is available",
 }
 """What each does, in a line; the command ``x-y`` is the function ``x_y`` of the module ``x_y``."""
 

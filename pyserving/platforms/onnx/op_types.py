@@ -5,9 +5,9 @@ weights may be much larger than what is wanted of the file. Field numbers are th
 """
 
 from collections import Counter
-from collections.abc import Iterator
 
 from pyserving.core.errors import ServingError, invalid_argument
+from pyserving.platforms.onnx.fields import fields
 from pyserving.sources.os_errors import serving_error
 
 # Message: its fields that lead on, by number.
@@ -37,7 +37,7 @@ def count_op_types(path: str) -> Counter[str]:
         while waiting:
             data, message = waiting.pop()
             ways = _WAYS[message]
-            for number, value in _fields(data):
+            for number, value in fields(data):
                 if number in ways:
                     waiting.append((value, ways[number]))
                 elif message == "NodeProto" and number == _OP_TYPE:
@@ -45,43 +45,6 @@ def count_op_types(path: str) -> Counter[str]:
     except (IndexError, UnicodeDecodeError):
         raise _damaged(path) from None
     return found
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Numbers and contents of the fields that have a length. Raises IndexError where the data end within a field."""
-    position = 0
-    while position < len(data):
-        key, position = _varint(data, position)
-        match key & 7:
-            case 0:
-                _, position = _varint(data, position)
-            case 1:
-                position += 8
-            case 2:
-                length, position = _varint(data, position)
-                if position + length > len(data):
-                    raise IndexError
-                yield key >> 3, data[position : position + length]
-                position += length
-            case 5:
-                position += 4
-            case _:
-                raise IndexError
-    if position > len(data):
-        raise IndexError
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise IndexError
 
 
 def _damaged(path: str) -> ServingError:
