@@ -148,6 +148,18 @@ class Access:
 
         return guard
 
+    @property
+    def asks_for_keys(self) -> bool:
+        return self._keys is not None
+
+    def has_role(self, role: Role, fields: Mapping[str, str]) -> bool:
+        """Whether the key that a request shows in its headers, if it shows one, allows what ``role`` is needed for."""
+        try:
+            self._admit(Need(role), _bytes(fields.get("authorization")), _bytes(fields.get("x-api-key")))
+        except ServingError:
+            return False
+        return True
+
     def _is_stranger(self, peer: Peer) -> bool:
         return not self._admin_from_anywhere and not is_local(peer)
 

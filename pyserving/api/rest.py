@@ -13,7 +13,7 @@ from google.protobuf.json_format import MessageToDict
 
 from pyserving.api.access import OPEN, Need, Role
 from pyserving.api.client_timeout import read_timeout
-from pyserving.api.exchange import HttpRequest, HttpResponse
+from pyserving.api.exchange import HttpHandler, HttpRequest, HttpResponse
 from pyserving.api.health import Health
 from pyserving.api.inference import classify, regress, serialized_examples
 from pyserving.api.long_work import LONG_BODY, LONG_TENSORS, on_thread, size_of
@@ -119,6 +119,7 @@ class RestApi:
         collect: Collect | None = None,
         check_method_names: bool = False,
         logs: Mapping[str, ModelLog] = {},
+        pages: Mapping[tuple[str, str], tuple[Need, HttpHandler]] = {},
     ) -> None:
         """``timeout``: the most that a request may take, in seconds. ``cors``: web pages of any origin may call.
 
@@ -126,7 +127,7 @@ class RestApi:
         original does not have, and there ``engines`` tells of each version which engine serves its signatures, and
         why others do not; with ``metrics_path``, the page for Prometheus: of what ``collect`` returns, or else of
         ``metrics``. ``logs``: where requests are recorded, by model; it may change at any time.
-        ``check_method_names``: see Engine.
+        ``check_method_names``: see Engine. ``pages``: what else is served and what that needs, by method and path.
         """
 
         def engine(api: str) -> Engine:
@@ -149,19 +150,17 @@ class RestApi:
         self._timeout = timeout
         self._logs = logs
         self._routes: dict[tuple[str, str], Route] = {}
-        self._pages: dict[tuple[str, str], Callable[[], Awaitable[HttpResponse]]] = {}
+        self._pages: dict[tuple[str, str], HttpHandler] = {key: page for key, (_, page) in pages.items()}
         """What is served besides models: by method and path."""
-        self._page_needs: dict[tuple[str, str], Need] = {}
+        self._page_needs: dict[tuple[str, str], Need] = {key: need for key, (need, _) in pages.items()}
         if health is not None:
             self._add_page("/healthz", ("GET", "HEAD"), OPEN, self._alive)
-            self._add_page("/readyz", ("GET", "HEAD"), OPEN, lambda: self._ready(health))
-            self._add_page("/v1/models", ("GET", "HEAD"), Need(Role.READ), lambda: self._listing(health))
+            self._add_page("/readyz", ("GET", "HEAD"), OPEN, lambda _: self._ready(health))
+            self._add_page("/v1/models", ("GET", "HEAD"), Need(Role.READ), lambda _: self._listing(health))
         if metrics_path:
             self._add_page(metrics_path, ("GET", "HEAD", "POST"), metrics_need, self._metrics_page)
 
-    def _add_page(
-        self, path: str, methods: Iterable[str], need: Need, page: Callable[[], Awaitable[HttpResponse]]
-    ) -> None:
+    def _add_page(self, path: str, methods: Iterable[str], need: Need, page: HttpHandler) -> None:
         for method in methods:
             self._pages[method, path] = page
             self._page_needs[method, path] = need
@@ -184,7 +183,7 @@ class RestApi:
         try:
             if route is _NO_ROUTE:
                 if page := self._pages.get((request.method, request.target.partition("?")[0])):
-                    return await page()
+                    return await page(request)
                 route = self._route(request)
             if (accept := request.headers.get("accept")) and route.action == "predict":
                 framing = framing_of(accept)
@@ -302,14 +301,14 @@ class RestApi:
                 )
             return answer
 
-    async def _alive(self) -> HttpResponse:
+    async def _alive(self, _: HttpRequest) -> HttpResponse:
         return HttpResponse(200, b'{"alive":true}', headers=self._headers)
 
     async def _ready(self, health: Health) -> HttpResponse:
         body = {"ready": health.ready, "draining": health.draining, "missing": health.missing()}
         return HttpResponse(200 if health.ready else 503, orjson.dumps(body), headers=self._headers)
 
-    async def _metrics_page(self) -> HttpResponse:
+    async def _metrics_page(self, _: HttpRequest) -> HttpResponse:
         page = write_page(await self._collect() if self._collect else self._metrics.collect())
         return HttpResponse(200, page, CONTENT_TYPE, headers=self._headers)
 

@@ -100,6 +100,7 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         warmup_iterations=platform.warmup_iterations,
         metrics_path=_metrics_path(flags),
         health=False,
+        console=flags.enable_console,
         grpc_health=flags.enable_grpc_healthcheck_service,
         reflection=False,
         wait_for_models=True,

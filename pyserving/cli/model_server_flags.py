@@ -61,6 +61,11 @@ class ModelServerFlags:
         without_effect="one event loop reads and writes, so there are no such threads",
     )
     enable_grpc_healthcheck_service: bool = _flag(False, _NETWORK, "Serve grpc.health.v1.Health.")
+    enable_console: bool = _flag(
+        False,
+        _NETWORK,
+        "Serve a web console at / of --rest_api_port, and /openapi.json. TensorFlow Serving does not have this flag.",
+    )
     enable_session_service: bool = _flag(
         False,
         _NETWORK,

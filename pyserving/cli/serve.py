@@ -162,6 +162,13 @@ from pyserving.transport.limits import HttpLimits
     help="Seconds after which a connection without a request is closed; by default 75 for REST, never for gRPC.",
 )
 @click.option(
+    "--console/--no-console",
+    "web_console",
+    default=True,
+    show_default=True,
+    help="The web console at / of the REST port.",
+)
+@click.option(
     "--log-format",
     type=click.Choice([form.value for form in LogFormat]),
     default=LogFormat.TEXT.value,
@@ -203,6 +210,7 @@ def serve(
     max_header: int,
     max_connections: int | None,
     idle_timeout: float | None,
+    web_console: bool,
     log_format: str,
 ) -> None:
     """Serves the models under PATH: one model's folder of versions, or a folder of several models.
@@ -247,11 +255,12 @@ def serve(
                 max_connections=max_connections,
                 idle_timeout=idle_timeout,
             ),
+            console=web_console,
             session_options=SessionOptions(
                 tags=tuple(tag for tag in tags.split(",") if tag), intra_op_parallelism=threads
             ),
         )
-        sys.exit(run(settings, on_models_settled=partial(_show, console, bool(tls_cert))))
+        sys.exit(run(settings, on_models_settled=partial(_show, console, bool(tls_cert), web_console)))
     except ServingError as error:
         console.print(f"[bold red]cannot serve:[/] {error.message}", highlight=False, soft_wrap=True)
         sys.exit(1)
@@ -278,7 +287,7 @@ def _tls_files(certificate: str, key: str, client_ca: str) -> PemFiles | None:
     return PemFiles(certificate, key, client_ca) if certificate else None
 
 
-def _show(console: Console, secure: bool, directory: Directory, ports: Ports) -> None:
+def _show(console: Console, secure: bool, web_console: bool, directory: Directory, ports: Ports) -> None:
     """The summary: what is served, where, and a line to try it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("model", "version", "state", "path"):
@@ -300,7 +309,10 @@ def _show(console: Console, secure: bool, directory: Directory, ports: Ports) ->
     console.print(table)
     console.print()
     if ports.rest_address:
-        console.print(f"REST  {'https' if secure else 'http'}://{ports.rest_address}/v1/models", highlight=False)
+        origin = f"{'https' if secure else 'http'}://{ports.rest_address}"
+        console.print(f"REST  {origin}/v1/models", highlight=False)
+        if web_console:
+            console.print(f"web   {origin}/", highlight=False)
     for address in ports.grpc_addresses:
         console.print(f"gRPC  {address}", highlight=False)
     if examples:

@@ -41,6 +41,9 @@ class ServingMetrics:
                 serving + "batching_session:queuing_latency", ["thread_pool_name"], exponential_bounds(100, 1.2, 52)
             )
         )
+        self._batch_requests = add(
+            Histogram("pyserving_batch_requests", ["thread_pool_name"], exponential_bounds(1, 2, 11))
+        )
         self._loads = add(Counter(":tensorflow:cc:saved_model:load_attempt_count", ["model_path", "status"]))
         self._load_time = add(Counter(":tensorflow:cc:saved_model:load_latency", ["model_path"]))
 
@@ -93,6 +96,7 @@ class ServingMetrics:
     def requests_waited(self, thread_pool_name: str, micros: Sequence[float]) -> None:
         """The requests of one batch waited so many microseconds for it to begin."""
         self._queuing_latency.labels(thread_pool_name).observe(*micros)
+        self._batch_requests.labels(thread_pool_name).observe(len(micros))
 
     def load_ended(self, path: str, seconds: float, *, loaded: bool) -> None:
         """An attempt to load the version in the folder ``path``. Any thread may call."""

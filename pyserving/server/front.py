@@ -23,9 +23,11 @@ from pyserving.api.status import StatusApi
 from pyserving.batching.executor import EngineExecutor
 from pyserving.batching.parameters import BatchingPolicies
 from pyserving.core.state import ServableState
+from pyserving.monitoring.metrics import Family
 from pyserving.monitoring.process import add_process_metrics
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.server.admission import new_admission, terms_of
+from pyserving.server.console import Console
 from pyserving.server.directory import Directory
 from pyserving.server.key_file import read_api_keys
 from pyserving.server.loaders import Loaders, accelerator_of
@@ -85,7 +87,6 @@ class Front:
         self._health = Health(directory.monitor, lambda: [model.name for model in directory.models])
         self._settings = settings
         self._directory = directory
-        self._reload = reload
         self._collect = collect
         self._keys = read_api_keys(settings.api_keys_file)
         self._access = Access(
@@ -95,6 +96,12 @@ class Front:
         """Files that may change."""
         self.served_methods: Set[str] = frozenset()
         """The full names of the gRPC methods, once it accepts."""
+        self._console: Console | None = None
+        if settings.console:
+            self._console = Console(
+                settings, directory, self._health, self._collect_all, reload, accelerator.report, self._access
+            )
+        self._reload = reload
         self._listeners: list[Listener] = []
         self._loop = asyncio.get_running_loop()
         self._configure()
@@ -136,6 +143,7 @@ class Front:
             collect=self._collect,
             check_method_names=settings.check_method_names,
             logs=self._request_logs,
+            pages=self._console.pages(ports) if self._console else {},
         )
         methods = dict(rpc.methods())
         streaming: dict[str, StreamHandler] = dict(rpc.streaming())
@@ -198,6 +206,9 @@ class Front:
     def _current_keys(self) -> Keys:
         assert self._keys is not None
         return self._keys.value
+
+    async def _collect_all(self) -> Sequence[Family]:
+        return await self._collect() if self._collect else self.metrics.collect()
 
     def _tell_health(self, _: ServableState) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: a load outlived the server

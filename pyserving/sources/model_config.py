@@ -103,6 +103,28 @@ def models_from_config(
     return models
 
 
+def config_of(models: Sequence[ModelConfig]) -> messages.ModelServerConfig:
+    """The config that lists these models: ``models_from_config`` makes the same of it again."""
+    config = messages.ModelServerConfig()
+    config.model_config_list.SetInParent()
+    for model in models:
+        entry = config.model_config_list.config.add(
+            name=model.name, base_path=model.base_path, model_platform=model.platform, version_labels=model.labels
+        )
+        match model.version_policy:
+            case All():
+                entry.model_version_policy.all.SetInParent()
+            case Specific(versions):
+                entry.model_version_policy.specific.versions.extend(sorted(versions))
+            case Latest(count) if count != Latest().num_versions:
+                entry.model_version_policy.latest.num_versions = count
+        if model.logging_config is not None:
+            entry.logging_config.CopyFrom(model.logging_config)
+        if model.options.ByteSize():
+            entry.pyserving.CopyFrom(model.options)
+    return config
+
+
 def _check_base_path(name: str, base_path: str) -> None:
     if not is_absolute(base_path):
         raise invalid_argument(f"Expected model {name} to have an absolute path or URI; got base_path()={base_path}")

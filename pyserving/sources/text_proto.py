@@ -28,11 +28,28 @@ def read_text_proto(path: str, message_type: type[M]) -> M:
         raise serving_error(path, error) from error
     if not data:
         raise invalid_argument(f"{path}; Invalid argument")
-    message = message_type()
     try:
         # Editors on Windows like to begin a file with a byte order mark.
-        text_format.Parse(data.decode("utf-8-sig"), message, descriptor_pool=POOL)
+        return _parse(data.decode("utf-8-sig"), message_type)
     except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         logger.error("%s is no %s in text format: %s", path, message_type.DESCRIPTOR.full_name, error)
         raise invalid_argument(f"Invalid protobuf file: '{path}'") from error
+
+
+def parse_text_proto(text: str, message_type: type[M]) -> M:
+    """The message that ``text`` is. Raises INVALID_ARGUMENT that says at which line and column it is not."""
+    try:
+        return _parse(text, message_type)
+    except (text_format.ParseError, RecursionError) as error:
+        raise invalid_argument(f"Expected a {message_type.DESCRIPTOR.name} in text format: {error}") from error
+
+
+def write_text_proto(message: Message) -> str:
+    """``message`` in text format."""
+    return str(text_format.MessageToString(message, descriptor_pool=POOL))
+
+
+def _parse(text: str, message_type: type[M]) -> M:
+    message = message_type()
+    text_format.Parse(text, message, descriptor_pool=POOL)
     return message

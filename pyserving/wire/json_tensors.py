@@ -34,6 +34,9 @@ _PACKED: dict[DType, str] = {
     DType.UINT64: "Q",
 }
 
+READABLE = frozenset((*_PACKED, DType.STRING, DType.BOOL))
+"""The dtypes that JSON can carry to the server."""
+
 _SMALLEST_NORMAL = {dtype: float(np.finfo(NUMPY_OF[dtype]).tiny) for dtype in (DType.FLOAT, DType.DOUBLE)}
 
 _NUMBERS = frozenset((int, float))

@@ -169,6 +169,7 @@ OTHER_VALUES = {
     "version": True,
     "monitoring_config_file": "/n",
     "enable_session_service": True,
+    "enable_console": True,
     "workers": 2,
     "log_format": "json",
     "custom_op_libraries": "/a.so,/b.so",

@@ -1,0 +1,254 @@
+"""The web console on the REST port: its page at ``/``, what that asks for at ``/console/api``; ``/openapi.json``."""
+
+import platform
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+
+import pyserving
+from pyserving.api.access import OPEN, Access, Need, Role
+from pyserving.api.exchange import HttpHandler, HttpRequest, HttpResponse
+from pyserving.api.health import Health
+from pyserving.api.models import Models, ModelSpec
+from pyserving.api.openapi import ServedModel, openapi_document
+from pyserving.api.rest import Collect, Engines
+from pyserving.api.rpc import Reload
+from pyserving.core.errors import Code, ServingError, invalid_argument
+from pyserving.core.state import ServableState
+from pyserving.monitoring.summary import summarise
+from pyserving.platforms.model import Signature, TensorSpec
+from pyserving.protos import messages
+from pyserving.server.console_files import console_files
+from pyserving.server.directory import Directory
+from pyserving.server.event_log import EventLog
+from pyserving.server.ports import Ports
+from pyserving.server.settings import Settings
+from pyserving.sources.model_config import ModelConfig, config_of
+from pyserving.sources.text_proto import parse_text_proto, write_text_proto
+from pyserving.sources.version_policy import All, Latest, Specific
+from pyserving.transport.listener import port_of
+from pyserving.wire.json_tensors import READABLE
+
+API = "/console/api"
+
+Json = dict[str, object]
+
+_HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+
+
+class Console:
+    """Used on one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        directory: Directory,
+        health: Health,
+        collect: Collect,
+        reload: Reload,
+        engines: Engines,
+        access: Access,
+    ) -> None:
+        """To be made before the first event, for the log of them."""
+        self._settings = settings
+        self._directory = directory
+        self._models = Models(directory.serving, directory.labels)
+        self._health = health
+        self._collect = collect
+        self._reload = reload
+        self._engines = engines
+        self._access = access
+        self._grpc_port: int | None = None
+        self._events = EventLog(directory)
+
+    def pages(self, ports: Ports) -> Mapping[tuple[str, str], tuple[Need, HttpHandler]]:
+        """What answers a request, and what that needs, on a server that has these ports: by method and path.
+
+        Handlers raise ServingError.
+        """
+        self._grpc_port = port_of(ports.grpc[0]) if ports.grpc else None
+        pages: dict[tuple[str, str], tuple[Need, HttpHandler]] = {}
+        read, admin = Need(Role.READ), Need(Role.ADMIN)
+        for path, handler in console_files().items():
+            pages["GET", path] = pages["HEAD", path] = OPEN, handler
+        pages["GET", f"{API}/live"] = read, _json(self._live)
+        pages["GET", f"{API}/signatures"] = read, _json(self._signatures)
+        pages["GET", f"{API}/config"] = admin, _json(self._config)
+        pages["POST", f"{API}/config"] = admin, _json(self._apply_config)
+        pages["GET", "/openapi.json"] = read, _json(self._openapi)
+        return pages
+
+    async def _live(self, request: HttpRequest) -> Json:
+        """All that changes by itself. ``?after=SECONDS``: of the events, only those later than that."""
+        try:
+            after = float(_query(request).get("after", "0"))
+        except ValueError:
+            raise invalid_argument("Expected the time of the last known event in seconds, as in ?after=0") from None
+        return {
+            "server": {
+                "version": pyserving.__version__,
+                "python": platform.python_version(),
+                "now": time.time(),
+                "ready": self._health.ready,
+                "draining": self._health.draining,
+                "grpc_port": self._grpc_port,
+                "grpc_tls": bool(self._settings.grpc_ssl_config_file or self._settings.tls_files),
+                "metrics_path": self._settings.metrics_path,
+                "admin": self._may_admin(request),
+            },
+            "models": [self._model(model) for model in self._directory.models],
+            "metrics": summarise(await self._collect()),
+            "events": [
+                {"when": event.when, "model": event.model, "version": event.version, "state": event.state}
+                | ({"text": event.text} if event.text else {})
+                for event in self._events.after(after)
+            ],
+        }
+
+    def _model(self, model: ModelConfig) -> Json:
+        return {
+            "name": model.name,
+            "base_path": model.base_path,
+            "platform": model.platform,
+            "policy": _policy(model),
+            "labels": self._directory.labels.of(model.name),
+            "latest": next(iter(self._directory.serving.available(model.name)), None),
+            "versions": [self._version(state) for state in self._directory.monitor.states(model.name)],
+        }
+
+    def _version(self, state: ServableState) -> Json:
+        version: Json = {"version": state.id.version, "state": state.state.name, "since": state.when}
+        if state.error:
+            version["error"] = {"code": state.error.code.name, "message": state.error.message}
+        if engines := self._engines(state.id):
+            version["engines"] = engines
+        return version
+
+    async def _signatures(self, request: HttpRequest) -> Json:
+        """Of one model: ``?model=NAME``, also ``&version=NUMBER`` or ``&label=LABEL``. Raises NOT_FOUND."""
+        query = _query(request)
+        version = query.get("version")
+        if version is not None and not (version.isascii() and version.isdigit() and len(version) < 20):
+            raise invalid_argument(f"Expected the number of a version, got {version}")
+        spec = ModelSpec(query.get("model", ""), None if version is None else int(version), query.get("label"))
+        with self._models.acquire(spec) as handle:
+            signatures = [_signature(one) for one in handle.servable.signatures.values()]
+            return {"model": handle.id.name, "version": handle.id.version, "signatures": signatures}
+
+    async def _config(self, request: HttpRequest) -> Json:
+        self._require_admin(request)
+        return {"config": write_text_proto(config_of(self._directory.models))}
+
+    async def _apply_config(self, request: HttpRequest) -> Json:
+        """Makes the config in the body, ``{"config": TEXT}``, true, as HandleReloadConfigRequest does."""
+        self._require_admin(request)
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise invalid_argument('Expected {"config": ...} with Content-Type: application/json')
+        try:
+            body = orjson.loads(request.body)
+        except orjson.JSONDecodeError:
+            body = None
+        if not isinstance(body, dict) or not isinstance(body.get("config"), str):
+            raise invalid_argument('Expected {"config": a ModelServerConfig in text format}')
+        await self._reload(parse_text_proto(body["config"], messages.ModelServerConfig))
+        return {"config": write_text_proto(config_of(self._directory.models))}
+
+    async def _openapi(self, _: HttpRequest) -> Json:
+        settings = self._settings
+        models = [self._served(model.name) for model in self._directory.models]
+        return openapi_document(models, health=settings.health, metrics_path=settings.metrics_path)
+
+    def _served(self, name: str) -> ServedModel:
+        versions: dict[int, Mapping[str, Signature]] = {}
+        for version in self._directory.serving.available(name):
+            try:
+                handle = self._models.acquire(ModelSpec(name, version))
+            except ServingError:  # it went just now
+                continue
+            with handle:
+                versions[version] = handle.servable.signatures
+        return ServedModel(name, versions, self._directory.labels.of(name))
+
+    def _may_admin(self, request: HttpRequest) -> bool:
+        """Whether to show who asks that the config may be changed.
+
+        Where no key tells who it is, it must be a browser on this machine (see Access) that asks by such a name:
+        another site's page that runs in it could have its own name lead here.
+        """
+        if self._access.asks_for_keys:
+            return self._access.has_role(Role.ADMIN, request.headers)
+        return _is_loopback(_host_of(request.headers.get("host", "")))
+
+    def _require_admin(self, request: HttpRequest) -> None:
+        """Who came so far has the role, or is on this machine. But no page of another site may use that."""
+        if self._access.asks_for_keys:
+            return  # browsers do not add keys by themselves
+        origin = request.headers.get("origin")
+        if not self._may_admin(request) or (
+            origin is not None and origin.partition("://")[2] != request.headers.get("host")
+        ):
+            raise ServingError(
+                Code.PERMISSION_DENIED,
+                "Without API keys, the config may be changed only by a page of this server at localhost, got "
+                f"{origin or request.headers.get('host', '')}",
+            )
+
+
+def _json(answer: Callable[[HttpRequest], Coroutine[Any, Any, Json]]) -> HttpHandler:
+    async def handle(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, orjson.dumps(await answer(request)), headers=_HEADERS)
+
+    return handle
+
+
+def _query(request: HttpRequest) -> dict[str, str]:
+    """The last value of each name in the query."""
+    query = parse_qs(request.target.partition("?")[2], keep_blank_values=True)
+    return {name: values[-1] for name, values in query.items()}
+
+
+def _policy(model: ModelConfig) -> str:
+    match model.version_policy:
+        case All():
+            return "all versions"
+        case Specific(versions):
+            return f"versions {', '.join(map(str, sorted(versions)))}"
+        case Latest(1 | 0):
+            return "latest version"
+        case Latest(count):
+            return f"latest {count} versions"
+
+
+def _signature(signature: Signature) -> Json:
+    def tensor(spec: TensorSpec) -> Json:
+        shape = None if spec.shape is None else list(spec.shape)
+        return {"name": spec.name, "dtype": spec.dtype.text, "enum": f"DT_{spec.dtype.name}", "shape": shape}
+
+    inputs = [tensor(spec) | {"json": spec.dtype in READABLE} for spec in signature.inputs.values()]
+    return {
+        "name": signature.name,
+        "method": signature.method_name,
+        "streams": signature.streams,
+        "inputs": inputs,
+        "outputs": [tensor(spec) for spec in signature.outputs.values()],
+    }
+
+
+def _host_of(authority: str) -> str:
+    """Without the port: ``localhost:8501``, ``[::1]:8501``."""
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    return authority.partition(":")[0]
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
