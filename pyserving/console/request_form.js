@@ -4,7 +4,7 @@ import { answerView } from "./answer.js";
 import { classNames, classNamesEditor } from "./class_names.js";
 import { choice, h, labelled, select } from "./dom.js";
 import { checkedJson, newField } from "./fields.js";
-import { InputError } from "./images.js";
+import { InputError, imageLayout } from "./images.js";
 import { live } from "./live.js";
 import { ServerError, send } from "./server.js";
 import { snippetsView } from "./snippets.js";
@@ -118,6 +118,7 @@ export function requestForm(name) {
 
   function choosePlace(place) {
     state.place = place;
+    state.version = null; // who chooses need not be told
     known = "";
     void update();
   }
@@ -190,7 +191,7 @@ export function requestForm(name) {
 
   // The inputs one by one. In row form where each has rows, else in column form.
   function inputFields(signature) {
-    const rows = signature.inputs.every((input) => input.shape !== null && input.shape.length > 0 && (input.shape[0] === null || input.shape[0] === 1));
+    const rows = signature.inputs.every((input) => hasRows(input.shape));
     const made = signature.inputs.map((input) => newField(input, rows));
     return {
       elements: made.map((field) => field.element),
@@ -307,6 +308,12 @@ export function requestForm(name) {
   }
 
   return { element: [notice, h("div", { class: "ask" }, form, h("section", { class: "answer-card", "aria-label": "Answer" }, answer)), names, snippets], update };
+}
+
+// Whether the first dimension counts rows. A picture of free size comes without: [?, ?, 3].
+function hasRows(shape) {
+  if (!shape?.length || (shape[0] !== null && shape[0] !== 1)) return false;
+  return !(shape.length === 3 && shape[1] === null && imageLayout(shape));
 }
 
 // "version 3" and "label stable" to their two words; a label may have spaces.
