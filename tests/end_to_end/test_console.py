@@ -123,8 +123,8 @@ def png(pixels: np.ndarray) -> bytes:
 
 def a_digit(server: RunningServer) -> tuple[bytes, int]:
     """The picture of a digit, 112 by 112 in colour, and which one the model takes it for."""
-    images, labels = digits()
-    for image, label in zip(images, labels, strict=True):
+    _, others = digits()
+    for image, label in zip(others.images, others.labels, strict=True):
         answer = server.post("digits:predict", {"instances": [image.tolist()]})["predictions"][0]
         if int(np.argmax(answer)) == label and max(answer) > 0.9:
             small = image_module.fromarray((image[..., 0] * 255).astype(np.uint8))

@@ -200,6 +200,33 @@ def test_connections_are_shared_and_requests_counted_once(family: Family) -> Non
     assert family.requests() == before + 8
 
 
+def test_any_worker_answers_the_console_for_all(family: Family) -> None:
+    opened = [family.connect() for _ in range(8)]
+    answers = []
+    try:
+        for connection in opened:
+            connection.request("POST", PREDICT, BODY)
+            connection.getresponse().read()
+        for connection in opened:
+            connection.request("GET", "/console/api/live")
+            answers.append(json.load(connection.getresponse()))
+            connection.request("GET", "/openapi.json")
+            assert "/v1/models/half:predict" in json.load(connection.getresponse())["paths"]
+    finally:
+        for connection in opened:
+            connection.close()
+    first = answers[0]
+    assert [model["name"] for model in first["models"]] == ["half", "versioned"]
+    assert first["metrics"]["workers"] == 2
+    assert first["metrics"]["requests"]["half"]["ok"] >= 8
+    states = [event for event in first["events"] if event["state"]]
+    assert {event["state"] for event in states} >= {"LOADING", "AVAILABLE"}
+    for answer in answers[1:]:
+        assert answer["models"] == first["models"]
+        assert answer["metrics"]["requests"] == first["metrics"]["requests"]
+        assert [event for event in answer["events"] if event["state"]] == states
+
+
 def test_a_unix_socket_is_shared_too(family: Family, folders: Path) -> None:
     request = messages.PredictRequest(model_spec=messages.ModelSpec(name="half"))
     request.inputs["x"].dtype = 1
