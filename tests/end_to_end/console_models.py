@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+
 @cache
 def digits() -> tuple[Any, Any]:
     """Handwritten digits to fit a model to, and others: each with images, [n, 28, 28, 1], 0 to 1, and labels."""

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -200,6 +201,12 @@ def test_connections_are_shared_and_requests_counted_once(family: Family) -> Non
     assert family.requests() == before + 8
 
 
+def without_engines(model: dict[str, Any]) -> dict[str, Any]:
+    """Each worker looks for engines of its own."""
+    versions = [{key: value for key, value in one.items() if key != "engines"} for one in model["versions"]]
+    return {**model, "versions": versions}
+
+
 def test_any_worker_answers_the_console_for_all(family: Family) -> None:
     opened = [family.connect() for _ in range(8)]
     answers = []
@@ -222,7 +229,7 @@ def test_any_worker_answers_the_console_for_all(family: Family) -> None:
     states = [event for event in first["events"] if event["state"]]
     assert {event["state"] for event in states} >= {"LOADING", "AVAILABLE"}
     for answer in answers[1:]:
-        assert answer["models"] == first["models"]
+        assert list(map(without_engines, answer["models"])) == list(map(without_engines, first["models"]))
         assert answer["metrics"]["requests"] == first["metrics"]["requests"]
         assert [event for event in answer["events"] if event["state"]] == states
 
