@@ -133,7 +133,7 @@ class _Writer:
         }
         if DEFAULT_SIGNATURE not in names:
             schema["required"] = ["signature_name"]
-        result = {"$ref": f"#/components/schemas/{verb.capitalize()}Response"}
+        result: Json = {"$ref": f"#/components/schemas/{verb.capitalize()}Response"}
         return self._post(model, verb, f"{verb.capitalize()}{words}", words, {"schema": schema}, result)
 
     def _post(self, model: ServedModel, verb: str, summary: str, words: str, content: Json, answer: Json) -> Json:
@@ -297,8 +297,8 @@ def _server_paths(health: bool, metrics_path: str) -> Json:
 
     paths: Json = {}
     if health:
-        alive = {"type": "object", "properties": {"alive": {"const": True}}}
-        ready = {
+        alive: Json = {"type": "object", "properties": {"alive": {"const": True}}}
+        ready: Json = {
             "type": "object",
             "properties": {
                 "ready": {"type": "boolean"},
@@ -308,7 +308,7 @@ def _server_paths(health: bool, metrics_path: str) -> Json:
             "required": ["ready", "draining", "missing"],
         }
         models = {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/ModelStatus"}}
-        listing = {"type": "object", "properties": {"models": models}, "required": ["models"]}
+        listing: Json = {"type": "object", "properties": {"models": models}, "required": ["models"]}
         paths["/healthz"] = page("server_alive", "Is the server alive?", alive)
         paths["/readyz"] = page("server_ready", "Can all models answer?", ready, ("503", "Not yet, or not any more"))
         paths["/v1/models"] = page("server_models", "All models", listing)
