@@ -2,6 +2,12 @@
 
 import math
 
+INLINE_SECONDS = 200e-6
+"""A run that takes less than this may hold up the event loop: a hop to a thread and back costs about as much."""
+_STAYS_INLINE = 2.0
+"""Times as much has one to take that ran inline. While a version loads all runs are slower, half a millisecond now and
+then; and a hop to a thread is slower still, so that what leaves for the threads then comes back late."""
+
 _SETTLING = 5
 """The first runs of a graph are many times slower than all others: of so many, only the quickest counts."""
 
@@ -14,9 +20,13 @@ class CostEstimate:
     one in five of them is enough to show. Not locked: a lost update does no harm.
     """
 
-    __slots__ = ("_seen", "seconds")
+    __slots__ = ("_limit", "_seen", "inline", "seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, inline_seconds: float = INLINE_SECONDS) -> None:
+        self.inline = False
+        """Whether the run may hold up the event loop: it takes less than ``inline_seconds``; once it does, less than
+        twice that."""
+        self._limit = inline_seconds
         self.seconds = math.inf
         """The estimate; infinite as long as nothing was seen."""
         self._seen = 0
@@ -34,3 +44,4 @@ class CostEstimate:
             self.seconds *= 2.0 if seconds > 8 * self.seconds else 1.25
         else:
             self.seconds *= 0.9
+        self.inline = self.seconds < (self._limit * _STAYS_INLINE if self.inline else self._limit)

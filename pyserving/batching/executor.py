@@ -14,7 +14,7 @@ from pyserving.batching.admission import Admission, Lane
 from pyserving.batching.automatic_queue import AutomaticQueue
 from pyserving.batching.batch_run import BatchRun
 from pyserving.batching.batch_size import BatchSize
-from pyserving.batching.cost import CostEstimate
+from pyserving.batching.cost import INLINE_SECONDS, CostEstimate
 from pyserving.batching.fair_threads import RESERVE, FairThreads, Share
 from pyserving.batching.parameters import Batching, BatchingParameters, BatchingPolicies, Policy
 from pyserving.batching.priority import read_priority
@@ -31,9 +31,6 @@ logger = logging.getLogger("pyserving.batching")
 
 BATCH_THREADS, ENGINE_THREADS = "batch_threads", "engine_threads"
 """Names under which it is counted how long requests waited: for a batch by parameters, or an automatic one."""
-
-INLINE_SECONDS = 200e-6
-"""A run that takes less than this may hold up the event loop: a hop to a thread and back costs about as much."""
 
 
 class EngineExecutor:
@@ -95,7 +92,7 @@ class EngineExecutor:
             )
         if state.parameters is None and signature.steady:
             cost = state.cost(inputs)
-            if cost.seconds < INLINE_SECONDS:
+            if cost.inline:
                 if deadline is not None and time.monotonic() >= deadline:
                     raise deadline_exceeded()
                 start = time.perf_counter()
@@ -330,7 +327,7 @@ class _SignatureState:
         size = elements.bit_length()
         cost = self._costs.get(size)
         if cost is None:
-            cost = self._costs[size] = CostEstimate()
+            cost = self._costs[size] = CostEstimate(INLINE_SECONDS)
         return cost
 
     def observe(self, inputs: Inputs, seconds: float) -> None:

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pyserving.batching.cost import CostEstimate
-from pyserving.batching.executor import INLINE_SECONDS, EngineExecutor
+from pyserving.batching.cost import INLINE_SECONDS, CostEstimate
+from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.handle import ServableHandle, ServedVersion
 from pyserving.core.servable import ServableId
@@ -223,10 +223,26 @@ def test_a_stray_sample_does_not_move_an_estimate_far_but_a_lasting_change_does(
     for _ in range(50):
         cost.add(50e-6)
     cost.add(1.0)
-    assert cost.seconds < INLINE_SECONDS
+    assert cost.inline
     for _ in range(20):
         cost.add(1e-3)
-    assert cost.seconds > INLINE_SECONDS
+    assert not cost.inline
+
+
+def test_a_signature_that_runs_inline_goes_on_to_while_all_runs_are_slower() -> None:
+    cost = CostEstimate()
+    for _ in range(50):
+        cost.add(INLINE_SECONDS * 1.5)
+    assert not cost.inline
+    for _ in range(50):
+        cost.add(INLINE_SECONDS * 0.5)
+    assert cost.inline
+    for _ in range(200):
+        cost.add(INLINE_SECONDS * 1.2)
+    assert cost.inline
+    for _ in range(50):
+        cost.add(INLINE_SECONDS * 3)
+    assert not cost.inline
 
 
 def test_the_slow_first_runs_of_a_graph_do_not_count() -> None:
@@ -243,4 +259,4 @@ def test_a_signature_that_is_slow_now_and_then_does_not_stay_inline() -> None:
     for _ in range(20):
         for seconds in (50e-6, 50e-6, 50e-6, 50e-6, 20e-3):
             cost.add(seconds)
-    assert cost.seconds > INLINE_SECONDS
+    assert not cost.inline

@@ -12,6 +12,7 @@ from math import prod
 
 import numpy as np
 
+from pyserving.core.background import breathe
 from pyserving.platforms.dtypes import DType
 from pyserving.platforms.model import TensorSpec
 from pyserving.platforms.tensorflow.row_proof import elementwise, linear, lookup, shaping
@@ -201,6 +202,7 @@ class _Frame:
         waiting = [name]
         entered: set[str] = set()
         while waiting:
+            breathe()
             current = waiting[-1]
             if current in self._results:
                 waiting.pop()
