@@ -33,8 +33,10 @@ class ServedModel:
     labels: Mapping[str, int]
 
 
-def openapi_document(models: Iterable[ServedModel], *, health: bool, metrics_path: str) -> Json:
-    """The document. ``health``, ``metrics_path``: what is served besides models, see RestApi."""
+def openapi_document(models: Iterable[ServedModel], *, health: bool, metrics_path: str, keys: bool) -> Json:
+    """The document. ``health``, ``metrics_path``: what is served besides models, see RestApi. ``keys``: clients have to
+    show API keys.
+    """
     writer = _Writer()
     paths: Json = {}
     tags: list[Json] = []
@@ -57,8 +59,16 @@ def openapi_document(models: Iterable[ServedModel], *, health: bool, metrics_pat
         "servers": [{"url": "/"}],
         "tags": tags,
         "paths": paths,
-        "components": {"schemas": {**_COMMON, **writer.schemas}, "responses": {"Error": _ERROR}},
+        "components": {"schemas": {**_COMMON, **writer.schemas}, "responses": {"Error": _ERROR}, **_schemes(keys)},
+        **({"security": [{"bearer": []}, {"header": []}]} if keys else {}),
     }
+
+
+def _schemes(keys: bool) -> Json:
+    if not keys:
+        return {}
+    header = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    return {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}, "header": header}}
 
 
 def _places(model: ServedModel) -> Iterable[tuple[str, int, str]]:

@@ -160,7 +160,12 @@ class Console:
     async def _openapi(self, _: HttpRequest) -> Json:
         settings = self._settings
         models = [self._served(model.name) for model in self._directory.models]
-        return openapi_document(models, health=settings.health, metrics_path=settings.metrics_path)
+        return openapi_document(
+            models,
+            health=settings.health,
+            metrics_path=settings.metrics_path,
+            keys=self._access.asks_for_keys,
+        )
 
     def _served(self, name: str) -> ServedModel:
         versions: dict[int, Mapping[str, Signature]] = {}

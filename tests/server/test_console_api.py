@@ -169,6 +169,9 @@ def test_api_keys_tell_who_may_do_what(models: Path, tmp_path: Path) -> None:
         assert not ask(server, "/console/api/live", Authorization=reader)[1]["server"]["admin"]
         assert ask(server, "/console/api/config", Authorization=reader)[0] == 403
         assert ask(server, "/console/api/live", Authorization=admin)[1]["server"]["admin"]
+        _, document, _ = ask(server, "/openapi.json", Authorization=reader)
+        assert document["security"] == [{"bearer": []}, {"header": []}]
+        pytest.importorskip("openapi_spec_validator").OpenAPIV31SpecValidator(document).validate()
         # By a proxy, under a name of its own: the key tells enough.
         status, config, _ = ask(server, "/console/api/config", Authorization=admin, Host="models.example")
         assert status == 200
