@@ -65,6 +65,8 @@ RPC_NEEDS: Mapping[str, Need] = {
     _PREDICTION + "GetModelMetadata": Need(Role.READ, names_model=True),
     _MODEL + "GetModelStatus": Need(Role.READ, names_model=True),
     _MODEL + "HandleReloadConfigRequest": Need(Role.ADMIN),
+    "/pyserving.RolloutService/Promote": Need(Role.ADMIN),
+    "/pyserving.RolloutService/Rollback": Need(Role.ADMIN),
     "/grpc.health.v1.Health/Check": OPEN,
     "/grpc.health.v1.Health/Watch": OPEN,
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": Need(Role.READ),

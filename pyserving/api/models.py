@@ -1,7 +1,9 @@
 """From the ModelSpec of a request to a handle on the version that answers it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pyserving.api.traffic import Headers, Split
 from pyserving.core.errors import invalid_argument
 from pyserving.core.handle import ServableHandle
 from pyserving.core.labels import VersionLabels
@@ -36,11 +38,18 @@ class Models:
     def __init__(self, serving: ServingMap, labels: VersionLabels) -> None:
         self._serving = serving
         self._labels = labels
+        self.splits: Mapping[str, Split] = {}
+        """Of the models whose traffic is divided, by name."""
 
-    def acquire(self, spec: ModelSpec) -> ServableHandle:
-        """A handle, to be released by the caller. Raises NOT_FOUND; INVALID_ARGUMENT for an unknown label."""
+    def acquire(self, spec: ModelSpec, headers: Headers = ()) -> ServableHandle:
+        """A handle, to be released by the caller. Raises NOT_FOUND; INVALID_ARGUMENT for an unknown label.
+
+        ``headers``: of the request; they may decide which version it gets if it names none.
+        """
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
+        if self.splits and spec.version is None and spec.label is None and (split := self.splits.get(spec.name)):
+            return split.acquire(headers)
         return self._serving.acquire(spec.name, self.version(spec))
 
     def is_available(self, servable: ServableId) -> bool:

@@ -19,11 +19,13 @@ from pyserving.api.inference import classify, regress, serialized_examples
 from pyserving.api.long_work import LONG_BODY, LONG_TENSORS, on_thread, size_of
 from pyserving.api.models import Models, ModelSpec
 from pyserving.api.predict import Engine, check_predict_method_name, find_rest_signature, predict
-from pyserving.api.request_log import LogType, ModelLog
+from pyserving.api.request_log import LogType
 from pyserving.api.rest_messages import classify_messages, predict_messages, regress_messages
 from pyserving.api.rest_streaming import RestStreaming, framing_of
+from pyserving.api.rollout import RolloutApi
 from pyserving.api.status import StatusApi
 from pyserving.api.status_name import status_name
+from pyserving.api.tap import Tap
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.servable import ServableId
@@ -61,6 +63,7 @@ HTTP_STATUS: Mapping[Code, int] = {
 # one is then known.
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _INFERENCE = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<verb>classify|regress|predict)", re.I | re.A)
+_ROLLOUT = re.compile(r"/v1/models/(?P<name>[^/:]+):(?P<verb>promote|rollback)", re.A)
 _RESOURCE = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<resource>metadata))?", re.I | re.A)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 
@@ -78,6 +81,8 @@ _ROLES = {
     "regress": Role.PREDICT,
     "status": Role.READ,
     "metadata": Role.READ,
+    "promote": Role.ADMIN,
+    "rollback": Role.ADMIN,
 }
 """What each action of a Route needs."""
 
@@ -93,7 +98,7 @@ class Route:
     """What a method and a path ask for."""
 
     action: str
-    """``predict``, ``classify``, ``regress``, ``status``, ``metadata`` or ``preflight``."""
+    """``predict``, ``classify``, ``regress``, ``promote``, ``rollback``, ``status``, ``metadata`` or ``preflight``."""
     spec: ModelSpec
 
 
@@ -118,7 +123,9 @@ class RestApi:
         metrics_need: Need = Need(Role.READ),  # noqa: B008
         collect: Collect | None = None,
         check_method_names: bool = False,
-        logs: Mapping[str, ModelLog] = {},
+        taps: Mapping[str, Tap] = {},
+        rollouts: RolloutApi | None = None,
+        rollout_report: Callable[[str], Mapping[str, object]] = lambda _: {},
         pages: Mapping[tuple[str, str], tuple[Need, HttpHandler]] = {},
     ) -> None:
         """``timeout``: the most that a request may take, in seconds. ``cors``: web pages of any origin may call.
@@ -126,8 +133,10 @@ class RestApi:
         With ``health``, ``/healthz``, ``/readyz`` and the list of all models at ``/v1/models`` are served, which the
         original does not have, and there ``engines`` tells of each version which engine serves its signatures, and
         why others do not; with ``metrics_path``, the page for Prometheus: of what ``collect`` returns, or else of
-        ``metrics``. ``logs``: where requests are recorded, by model; it may change at any time.
-        ``check_method_names``: see Engine. ``pages``: what else is served and what that needs, by method and path.
+        ``metrics``. ``taps``: what looks on at the answers, by model; it may change at any time.
+        ``check_method_names``: see Engine. ``pages``: what else is served and what that needs, by method and path. With
+        ``rollouts``, default versions can be moved; ``rollout_report`` is what the list of models tells of a model's
+        traffic.
         """
 
         def engine(api: str) -> Engine:
@@ -142,13 +151,15 @@ class RestApi:
         self._predict_engine = engine("Predict")
         self._classify_engine = engine("Classify")
         self._regress_engine = engine("Regress")
-        self._streaming = RestStreaming(models, engine("PredictStreamed"), metrics, timeout, self._headers, logs)
+        self._streaming = RestStreaming(models, engine("PredictStreamed"), metrics, timeout, self._headers, taps)
         self._answers = {action: metrics.answers(action, "REST") for action in ("predict", "classify", "regress")}
         self._other_answers = metrics.answers("", "REST")
         self._collect = collect
         self._engines = engines
         self._timeout = timeout
-        self._logs = logs
+        self._taps = taps
+        self._rollouts = rollouts
+        self._rollout_report = rollout_report
         self._routes: dict[tuple[str, str], Route] = {}
         self._pages: dict[tuple[str, str], HttpHandler] = {key: page for key, (_, page) in pages.items()}
         """What is served besides models: by method and path."""
@@ -188,7 +199,7 @@ class RestApi:
             if (accept := request.headers.get("accept")) and route.action == "predict":
                 framing = framing_of(accept)
                 if framing is not None:
-                    return await self._streaming.answer(route.spec, request.body, framing)
+                    return await self._streaming.answer(route.spec, request, framing)
             deadline = start + self._timeout
             if "grpc-timeout" in request.headers:
                 deadline = min(deadline, start + read_timeout(request.headers["grpc-timeout"]))
@@ -221,6 +232,8 @@ class RestApi:
                 return self._status_body(route.spec)
             case "metadata":
                 return self._metadata_body(route.spec)
+            case ("promote" | "rollback") as action if self._rollouts is not None:
+                return await self._rollouts.answer(action, route.spec.name, request.body)
             case _:
                 return _preflight_body(request)
 
@@ -238,7 +251,7 @@ class RestApi:
         parsed = await on_thread(parse_predict, body) if long else parse_predict(body)
         del body
         try:
-            acquired = self._models.acquire(spec)
+            acquired = self._models.acquire(spec, request.headers)
         except ServingError:
             await on_thread(parsed.check) if long else parsed.check()
             raise
@@ -260,8 +273,8 @@ class RestApi:
                 answer = await on_thread(write_predict, results, row)
             else:
                 answer = write_predict(results, row)
-            if log := self._logs.get(handle.id.name):
-                log.add(
+            if tap := self._taps.get(handle.id.name):
+                tap.add(
                     LogType.PREDICT,
                     handle.id,
                     signature.name,
@@ -272,12 +285,12 @@ class RestApi:
     async def _classify(self, spec: ModelSpec, request: HttpRequest, deadline: float) -> bytes:
         body, priority = request.body, request.headers.get("x-priority", "")
         parsed = await on_thread(parse_examples, body) if len(body) >= LONG_BODY else parse_examples(body)
-        with self._models.acquire(spec) as handle:
+        with self._models.acquire(spec, request.headers) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)
             classes = await classify(self._classify_engine, handle, parsed.signature_name, examples, deadline, priority)
             answer = write_classes(classes.labels, classes.scores)
-            if log := self._logs.get(handle.id.name):
-                log.add(
+            if tap := self._taps.get(handle.id.name):
+                tap.add(
                     LogType.CLASSIFY,
                     handle.id,
                     parsed.signature_name,
@@ -288,12 +301,12 @@ class RestApi:
     async def _regress(self, spec: ModelSpec, request: HttpRequest, deadline: float) -> bytes:
         body, priority = request.body, request.headers.get("x-priority", "")
         parsed = await on_thread(parse_examples, body) if len(body) >= LONG_BODY else parse_examples(body)
-        with self._models.acquire(spec) as handle:
+        with self._models.acquire(spec, request.headers) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)
             values = await regress(self._regress_engine, handle, parsed.signature_name, examples, deadline, priority)
             answer = write_values(values)
-            if log := self._logs.get(handle.id.name):
-                log.add(
+            if tap := self._taps.get(handle.id.name):
+                tap.add(
                     LogType.REGRESS,
                     handle.id,
                     parsed.signature_name,
@@ -313,7 +326,10 @@ class RestApi:
         return HttpResponse(200, page, CONTENT_TYPE, headers=self._headers)
 
     async def _listing(self, health: Health) -> HttpResponse:
-        models = {name: self._listed(self._status.known_states(name)) for name in health.models()}
+        models = {
+            name: self._listed(self._status.known_states(name)) | dict(self._rollout_report(name))
+            for name in health.models()
+        }
         return HttpResponse(200, orjson.dumps({"models": models}), headers=self._headers)
 
     def _listed(self, states: Sequence[ServableState]) -> dict[str, object]:
@@ -368,6 +384,8 @@ def find_route(method: str, target: str) -> Route:
         match = _INFERENCE.fullmatch(target)
         if match and match["verb"].islower():
             return Route(match["verb"], _spec(match))
+        if match := _ROLLOUT.fullmatch(target):
+            return Route(match["verb"], ModelSpec(_unquote(match["name"])))
     elif method == "GET":
         match = _RESOURCE.fullmatch(target)
         if match:

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
-from pyserving.api.exchange import StreamedResponse
+from pyserving.api.exchange import HttpRequest, StreamedResponse
 from pyserving.api.long_work import LONG_BODY, on_thread
 from pyserving.api.models import Models, ModelSpec
 from pyserving.api.predict import Engine, check_predict_method_name, find_rest_signature
-from pyserving.api.request_log import ModelLog
 from pyserving.api.rest_messages import predict_messages
 from pyserving.api.status_name import status_name
 from pyserving.api.streaming import predict_streamed
+from pyserving.api.tap import Tap
+from pyserving.api.traffic import Headers
 from pyserving.core.errors import ServingError
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.model import Array
@@ -63,10 +64,10 @@ class RestStreaming:
         metrics: ServingMetrics,
         timeout: float,
         headers: Sequence[tuple[str, str]],
-        logs: Mapping[str, ModelLog],
+        taps: Mapping[str, Tap],
     ) -> None:
-        """``timeout``: seconds that each piece may take. ``logs``: see RestApi."""
-        self._logs = logs
+        """``timeout``: seconds that each piece may take. ``taps``: see RestApi."""
+        self._taps = taps
         self._models = models
         self._engine = engine
         self._metrics = metrics
@@ -75,18 +76,19 @@ class RestStreaming:
         # The second is for nginx, which would hold pieces back.
         self._headers = (*headers, ("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
 
-    async def answer(self, spec: ModelSpec, body: bytes, framing: Framing) -> StreamedResponse:
+    async def answer(self, spec: ModelSpec, request: HttpRequest, framing: Framing) -> StreamedResponse:
         """Raises ServingError where there is no first piece."""
+        body = request.body
         parsed = await on_thread(parse_predict, body) if len(body) >= LONG_BODY else parse_predict(body)
-        pieces = self._framed(spec, parsed, framing)
+        pieces = self._framed(spec, parsed, request.headers, framing)
         await anext(pieces)
         return StreamedResponse(pieces, framing.content_type, self._headers)
 
-    async def _texts(self, spec: ModelSpec, body: PredictBody) -> AsyncGenerator[bytes, None]:
+    async def _texts(self, spec: ModelSpec, body: PredictBody, headers: Headers) -> AsyncGenerator[bytes, None]:
         """The JSON text of each piece."""
         start = perf_counter()
         try:
-            acquired = self._models.acquire(spec)
+            acquired = self._models.acquire(spec, headers)
         except ServingError:
             await on_thread(body.check)
             raise
@@ -99,8 +101,8 @@ class RestStreaming:
             inputs, row = await on_thread(body.tensors, signature.inputs)
             check_predict_method_name(self._engine, signature)
             outputs = tuple(signature.outputs)
-            logs = self._logs.get(handle.id.name)
-            log = logs.stream(handle.id, signature.name) if logs else None
+            tap = self._taps.get(handle.id.name)
+            log = tap.stream(handle.id, signature.name) if tap else None
             pieces: AsyncGenerator[dict[str, Array], None] = predict_streamed(
                 self._engine, handle, signature, inputs, outputs, None, wait=self._timeout
             )
@@ -113,10 +115,12 @@ class RestStreaming:
                 log.end()
         self._answers.add(spec.name, perf_counter() - start)
 
-    async def _framed(self, spec: ModelSpec, body: PredictBody, framing: Framing) -> AsyncGenerator[bytes, None]:
+    async def _framed(
+        self, spec: ModelSpec, body: PredictBody, headers: Headers, framing: Framing
+    ) -> AsyncGenerator[bytes, None]:
         """First an empty piece, once it is sure that there is no error before the first one."""
         begun = False
-        async with aclosing(self._texts(spec, body)) as texts:
+        async with aclosing(self._texts(spec, body, headers)) as texts:
             try:
                 async for text in texts:
                     if not begun:

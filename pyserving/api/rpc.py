@@ -11,10 +11,11 @@ from pyserving.api.models import Models, ModelSpec, read_model_spec
 from pyserving.api.parse_message import parse_message
 from pyserving.api.predict_call import PredictCall, PredictCallReader
 from pyserving.api.prediction_methods import PredictionMethods
-from pyserving.api.request_log import LogType, ModelLog, RequestAndResponse
+from pyserving.api.request_log import LogType, RequestAndResponse
 from pyserving.api.session_run import session_run
 from pyserving.api.status import StatusApi
 from pyserving.api.status_name import status_name
+from pyserving.api.tap import Tap
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.core.servable import ServableId
@@ -54,12 +55,12 @@ class RpcApi:
         as_tensor_content: bool = False,
         check_method_names: bool = False,
         session_service: bool = False,
-        logs: Mapping[str, ModelLog] = {},
+        taps: Mapping[str, Tap] = {},
     ) -> None:
         """``as_tensor_content``: outputs are written to tensor_content, not to the ``*_val`` fields.
 
         ``check_method_names``: see Engine. ``session_service``: clients may run any part of a model's graph.
-        ``logs``: where requests are recorded, by model; it may change at any time.
+        ``taps``: what looks on at the answers, by model; it may change at any time.
         """
         self._reload = reload
         self._models = models
@@ -71,7 +72,7 @@ class RpcApi:
         )
         self._metrics = metrics
         self._streamed = metrics.answers("PredictStreamed", "GRPC")
-        self._logs = logs
+        self._taps = taps
 
     def methods(self) -> Mapping[str, RpcHandler]:
         """By full name, as in the path of a call."""
@@ -107,9 +108,9 @@ class RpcApi:
         name = request.model_spec.name
         _check_caller(context, name)
         try:
-            with self._models.acquire(_model_spec(request)) as handle:
-                logs = self._logs.get(handle.id.name)
-                log = logs.stream(handle.id, request.model_spec.signature_name) if logs else None
+            with self._models.acquire(_model_spec(request), context.metadata) as handle:
+                tap = self._taps.get(handle.id.name)
+                log = tap.stream(handle.id, request.model_spec.signature_name) if tap else None
                 async with aclosing(
                     self._prediction.predict_streamed(handle, request, context.deadline, context.priority)
                 ) as pieces:
@@ -155,39 +156,39 @@ class RpcApi:
         head = call.head
         if head.spec is None:
             raise _missing_model_spec()
-        with self._models.acquire(head.spec) as handle:
+        with self._models.acquire(head.spec, context.metadata) as handle:
             response = await self._prediction.predict(handle, call, context.deadline, context.priority)
-            self._log(LogType.PREDICT, handle.id, head.signature_name, data, response)
+            self._tap(LogType.PREDICT, handle.id, head.signature_name, data, response)
             return response
 
     async def _classify(self, request: messages.ClassificationRequest, data: bytes, context: RpcContext) -> bytes:
-        with self._models.acquire(_model_spec(request)) as handle:
+        with self._models.acquire(_model_spec(request), context.metadata) as handle:
             response = await self._prediction.classify(handle, request, context.deadline, context.priority)
-            self._log(LogType.CLASSIFY, handle.id, request.model_spec.signature_name, data, response)
+            self._tap(LogType.CLASSIFY, handle.id, request.model_spec.signature_name, data, response)
             return response
 
     async def _regress(self, request: messages.RegressionRequest, data: bytes, context: RpcContext) -> bytes:
-        with self._models.acquire(_model_spec(request)) as handle:
+        with self._models.acquire(_model_spec(request), context.metadata) as handle:
             response = await self._prediction.regress(handle, request, context.deadline, context.priority)
-            self._log(LogType.REGRESS, handle.id, request.model_spec.signature_name, data, response)
+            self._tap(LogType.REGRESS, handle.id, request.model_spec.signature_name, data, response)
             return response
 
     async def _multi_inference(
         self, request: messages.MultiInferenceRequest, data: bytes, context: RpcContext
     ) -> bytes:
         spec = read_model_spec(request.tasks[0].model_spec) if request.tasks else ModelSpec("")
-        with self._models.acquire(spec) as handle:
+        with self._models.acquire(spec, context.metadata) as handle:
             response = await self._prediction.multi_inference(handle, request, context.deadline, context.priority)
-            self._log(LogType.MULTI_INFERENCE, handle.id, "", data, response)
+            self._tap(LogType.MULTI_INFERENCE, handle.id, "", data, response)
             return response
 
     async def _session_run(self, request: messages.SessionRunRequest, _: bytes, context: RpcContext) -> bytes:
-        with self._models.acquire(_model_spec(request)) as handle:
+        with self._models.acquire(_model_spec(request), context.metadata) as handle:
             return await session_run(self._executor, handle, request, context.deadline, context.priority)
 
-    def _log(self, kind: LogType, servable: ServableId, signature_name: str, request: bytes, response: bytes) -> None:
-        if log := self._logs.get(servable.name):
-            log.add(kind, servable, signature_name, lambda: (request, response))
+    def _tap(self, kind: LogType, servable: ServableId, signature_name: str, request: bytes, response: bytes) -> None:
+        if tap := self._taps.get(servable.name):
+            tap.add(kind, servable, signature_name, lambda: (request, response))
 
     async def _get_model_status(self, data: bytes, context: RpcContext) -> bytes:
         request = parse_message(messages.GetModelStatusRequest, data)

@@ -17,9 +17,13 @@ from pyserving.core.resources import Resources, ResourceTracker
 from pyserving.core.servable import ServableId, ServableRequest
 from pyserving.core.source import AspiredVersion
 from pyserving.core.state import ServableState
+from pyserving.monitoring.metrics import Registry
 from pyserving.platforms.registry import find_platforms
 from pyserving.protos import messages
 from pyserving.server.directory import Directory
+from pyserving.server.gatekeeper import Examiner, Gatekeeper
+from pyserving.server.rollout import Rollout, versions_on_disk
+from pyserving.server.rollout_rules import GateRules, check_rules, gate_rules
 from pyserving.server.settings import Settings
 from pyserving.server.version_log import VersionLog
 from pyserving.sources.file_system import FileSystemSource, MonitoredServable
@@ -40,15 +44,24 @@ class Catalog:
         settings: Settings,
         directory: Directory,
         loader: Callable[[ServableId, str, str], Loader],
+        examiner: Examiner,
+        registry: Registry,
         bus: EventBus | None = None,
     ) -> None:
-        """``loader`` makes that of a version, given its folder and platform.
+        """``loader`` makes that of a version, given its folder and platform; ``examiner`` looks at it then.
+
+        Raises INVALID_ARGUMENT for a model whose options cannot be.
 
         The manager posts to ``bus``, and who gave it posts to the directory's; without one, the manager does so itself.
         """
         self._directory = directory
         self._monitor = directory.monitor
         directory.bus.subscribe(VersionLog())
+        check_rules(directory.models)
+        self.rollout = Rollout(directory, self._newest, self._aspire)
+        self._gatekeeper = Gatekeeper(
+            examiner, self._gate_rules, directory.serving.default, self.rollout.served_before, registry
+        )
         limit = settings.model_memory_limit
         self.manager = Manager(
             bus or directory.bus,
@@ -59,14 +72,18 @@ class Catalog:
             max_num_load_retries=settings.max_num_load_retries,
             load_retry_interval=settings.load_retry_interval,
             resources=ResourceTracker(None if limit is None else Resources(limit)),
+            gate=self._gatekeeper,
         )
         self._settings = settings
         self._loader = loader
         self._source = FileSystemSource(
             _monitored(directory.models), self._on_versions, poll_wait_seconds=settings.poll_wait
         )
-        self._aspired: dict[str, int] = {}
-        """How many versions of each model the source asked for at last."""
+        self._found: dict[str, Sequence[VersionPath]] = {}
+        """What the source asked for at last, by model."""
+        self._paths: dict[ServableId, str] = {}
+        """Where versions are or were, that it ever asked for."""
+        self._aspiring = threading.Lock()
         self._reloading = asyncio.Lock()
         self._following: asyncio.Future[None] | None = None
 
@@ -76,6 +93,7 @@ class Catalog:
         _log_models(self._directory.models, {})
         if not self._settings.wait_for_models:
             self._assign_labels(allow_unavailable=True)
+        self.rollout.configure(self._directory.models)
         self._source.start()
 
     async def wait_until_settled(self) -> Sequence[ServableState]:
@@ -103,16 +121,18 @@ class Catalog:
                     "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
                     "currently supported"
                 )
+            check_rules(models)
             before = {model.name: (model.base_path, model.version_policy) for model in self._directory.models}
             changed = [model for model in models if (model.base_path, model.version_policy) != before.get(model.name)]
             _log_models(models, {model.name: model for model in self._directory.models})
             mark = self._monitor.mark()
             self._directory.configure(models)
+            await asyncio.to_thread(self.rollout.configure, models)
             await _on_a_thread(lambda: self._source.update(_monitored(models)))
             for model in changed:
                 if error := self._source.errors.get(model.name):
                     raise error
-            requests = [ServableRequest(model.name) for model in changed if self._aspired.get(model.name)]
+            requests = [ServableRequest(model.name) for model in changed if self._found.get(model.name)]
             states = await _on_a_thread(lambda: self._monitor.wait_until_available(requests, since=mark))
             require_available(states, "model(s)")
             self._assign_labels(allow_unavailable=self._settings.allow_labels_for_unavailable)
@@ -152,13 +172,50 @@ class Catalog:
         self._source.stop()
         self.manager.stop(self._settings.grace_period)
 
+    def folder(self, servable: ServableId) -> str:
+        """Where a version is that is aspired, or was."""
+        return self._paths[servable]
+
     def _on_versions(self, name: str, versions: Sequence[VersionPath]) -> None:
-        ids = [(ServableId(name, version), path) for version, path in versions]
-        # A model that was just taken out of the config has no versions, so what is said of its platform is not used.
-        platform = next((model.platform for model in self._directory.models if model.name == name), TENSORFLOW_PLATFORM)
-        aspired = [AspiredVersion(servable, self._loader(servable, path, platform)) for servable, path in ids]
-        self._aspired[name] = len(aspired)
-        self.manager.set_aspired_versions(name, aspired)
+        self._found[name] = versions
+        self._aspire(name)
+
+    def _aspire(self, name: str) -> None:
+        """Has the manager load what the source asks for, and what is to be kept besides."""
+        if name not in self._found:  # the source will say first
+            return
+        with self._aspiring:
+            found = dict(self._found[name])
+            model = next((model for model in self._directory.models if model.name == name), None)
+            if model is not None:
+                found |= self._kept(model, found)
+            # A model that was just taken out of the config has no versions: what is said of its platform is not used.
+            platform = TENSORFLOW_PLATFORM if model is None else model.platform
+            paths = {ServableId(name, version): path for version, path in sorted(found.items())}
+            self._paths.update(paths)
+            self.manager.set_aspired_versions(
+                name,
+                [AspiredVersion(servable, self._loader(servable, path, platform)) for servable, path in paths.items()],
+            )
+
+    def _kept(self, model: ModelConfig, found: Mapping[int, str]) -> dict[int, str]:
+        """Where versions are that are to be kept, though they are not ``found``."""
+        missing = self.rollout.kept(model.name) - found.keys()
+        if not missing:
+            return {}
+        known = {version: self._paths.get(ServableId(model.name, version)) for version in missing}
+        on_disk = versions_on_disk(model) if None in known.values() else {}
+        paths = {
+            version: path or (on_disk[version].path if version in on_disk else "") for version, path in known.items()
+        }
+        return {version: path for version, path in paths.items() if path}
+
+    def _newest(self, name: str) -> int | None:
+        return max((version for version, _ in self._found.get(name, ())), default=None)
+
+    def _gate_rules(self, name: str) -> GateRules:
+        model = next((model for model in self._directory.models if model.name == name), None)
+        return GateRules() if model is None else gate_rules(model.options.gate)
 
     def _assign_labels(self, *, allow_unavailable: bool) -> None:
         labels: Mapping[str, Mapping[str, int]] = {model.name: model.labels for model in self._directory.models}

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from pyserving.core.servable import ServableId
 from pyserving.core.state import ServableState
 from pyserving.protos import messages
+from pyserving.server.rollout_rules import GateRules
 from pyserving.sources.model_config import ModelConfig
+from pyserving.validation.report import Tally
+from pyserving.validation.tolerance import Tolerance
 
 # To workers
 
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """These are all models and labels (model name → label → version) from now on."""
+    """These are all models, labels (model name → label → version) and directed default versions from now on."""
 
     models: Sequence[ModelConfig]
     labels: Mapping[str, Mapping[str, int]]
+    defaults: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,44 @@ class Unload:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckAnswers:
+    """See ``checks.check_answers``, of a version that is loaded. The answer is how many were compared."""
+
+    id: ServableId
+    rules: GateRules
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLatency:
+    """See ``checks.check_latency``. The answer is whether there was anything to check."""
+
+    id: ServableId
+    rules: GateRules
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUpCheck:
+    """Nobody waits for a check of the version any more."""
+
+    id: ServableId
+
+
+@dataclass(frozen=True, slots=True)
+class BeginMirror:
+    """Send copies of requests to a version that is loaded and not served, and tell what comes of them."""
+
+    id: ServableId
+    tolerance: Tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class EndMirror:
+    """Send no more of them."""
+
+    id: ServableId
+
+
+@dataclass(frozen=True, slots=True)
 class Accept:
     """Take connections."""
 
@@ -80,6 +122,30 @@ class Reload:
     """Make a ModelServerConfig, serialized, true."""
 
     config: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Make a version the default one. The answer is it, and the one before."""
+
+    name: str
+    version: int | None
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Make the version before the default one. The answer is it, and the one before."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A copy of a request was answered by this version, and the answer compared."""
+
+    id: ServableId
+    tally: Tally
 
 
 @dataclass(frozen=True, slots=True)

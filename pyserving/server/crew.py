@@ -131,6 +131,8 @@ class Crew:
 
     async def start(self) -> None:
         """Starts them; returns when all take part. Raises UNAVAILABLE where they cannot be started."""
+        loop = asyncio.get_running_loop()
+        self._directory.subscribe_to_defaults(lambda: loop.call_soon_threadsafe(self._configure))
         self._keepers = [asyncio.ensure_future(self._keep(number)) for number in range(self._size)]
         await self._until_ready(self._size)
 
@@ -156,7 +158,7 @@ class Crew:
             await asyncio.gather(*self._keepers)
 
     async def load(self, servable: ServableId, folder: Folder) -> Mapping[str, Signature]:
-        """Loads a version in every worker, and only then lets requests see it. Returns its signatures.
+        """Loads a version in every worker, where requests do not see it yet. Returns its signatures.
 
         Raises ServingError where one could not load it, or where more than one ended over it; then no worker has it.
         """
@@ -188,10 +190,29 @@ class Crew:
             if num_ended:
                 # Whether that was because of this version, the successor will show.
                 await self._until_ready(self._size)
+        return signatures
+
+    async def serve(self, servable: ServableId, folder: Folder) -> None:
+        """Lets requests see a version in every worker. Raises ServingError, see ``load``."""
+        await self.load(servable, folder)  # those that began to take part since the first load
         # Nothing was waited for since all were seen to have it: who begins to take part later finds it here.
         self._served[servable] = folder
         await self._tell(self._ready, Serve(servable))
-        return signatures
+
+    async def ask_one(self, servable: ServableId, question: object) -> Any:
+        """The answer of a worker that has the version loaded. Raises ServingError."""
+        for _ in range(2):
+            worker = next((worker for worker in self._ready if servable in worker.has), None)
+            if worker is None:
+                break
+            with suppress(ChannelClosedError):  # another may know
+                return await worker.channel.call(question)
+        raise ServingError(Code.UNAVAILABLE, f"No worker process is there that has {servable}")
+
+    def tell_all(self, message: object) -> None:
+        """Sends what needs no answer to all workers that take part."""
+        for worker in self._ready:
+            worker.channel.send(message)
 
     async def withdraw(self, servable: ServableId) -> None:
         """Returns when no worker gives the version to a request any more."""
@@ -295,7 +316,7 @@ class Crew:
         await asyncio.gather(*(worker.tell(message) for worker in workers))
 
     def _configuration(self) -> Configure:
-        return Configure(self._directory.models, self._directory.labels.all)
+        return Configure(self._directory.models, self._directory.labels.all, self._directory.defaults)
 
     def _configure(self) -> None:
         for worker in self._connected:

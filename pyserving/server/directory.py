@@ -1,5 +1,6 @@
 """What requests are answered from."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from pyserving.core.events import EventBus
@@ -24,11 +25,19 @@ class Directory:
         self.monitor = ServableStateMonitor(self.bus)
         self.serving = ServingMap()
         self.labels = VersionLabels()
+        self.defaults: Mapping[str, int] = {}
+        """The version that requests get which name none, where that need not be the highest: by model."""
         self._listeners: list[Callable[[], None]] = []
+        self._default_listeners: list[Callable[[], object]] = []
+        self._directing = threading.Lock()
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Calls ``listener`` after each change of models and labels."""
         self._listeners.append(listener)
+
+    def subscribe_to_defaults(self, listener: Callable[[], object]) -> None:
+        """Calls ``listener`` after each change of ``defaults``, on the thread that makes it."""
+        self._default_listeners.append(listener)
 
     def configure(self, models: Sequence[ModelConfig]) -> None:
         """These are the models that there should be."""
@@ -45,6 +54,21 @@ class Directory:
         """See ``VersionLabels.update``."""
         self.labels.update(labels, is_available, allow_unavailable=allow_unavailable)
         self._tell()
+
+    def direct(self, name: str, version: int | None) -> None:
+        """See ``ServingMap.direct``. Any thread may call."""
+        with self._directing:
+            others = {other: default for other, default in self.defaults.items() if other != name}
+            self.defaults = others if version is None else {**others, name: version}
+            self.serving.direct(name, version)
+        for listener in self._default_listeners:
+            listener()
+
+    def direct_all(self, defaults: Mapping[str, int]) -> None:
+        """Makes ``defaults`` all that there are."""
+        for name in self.defaults.keys() | defaults.keys():
+            if self.defaults.get(name) != defaults.get(name):
+                self.direct(name, defaults.get(name))
 
     def has_model(self, name: str) -> bool:
         """Whether a model of this name is configured, or was and had versions."""

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from pyserving.api.access import OPEN, Access, Keys, Need, Role
@@ -16,10 +16,12 @@ from pyserving.api.health_rpc import HealthRpc
 from pyserving.api.models import Models
 from pyserving.api.prediction_methods import PredictionMethods
 from pyserving.api.reflection import Reflection
-from pyserving.api.request_log import ModelLog, model_logs
+from pyserving.api.request_log import model_logs
 from pyserving.api.rest import Collect, RestApi
+from pyserving.api.rollout import RolloutApi, Rollouts
 from pyserving.api.rpc import Reload, RpcApi
 from pyserving.api.status import StatusApi
+from pyserving.api.tap import Tap, Taps
 from pyserving.batching.executor import EngineExecutor
 from pyserving.batching.parameters import BatchingPolicies
 from pyserving.core.state import ServableState
@@ -27,13 +29,16 @@ from pyserving.monitoring.metrics import Family
 from pyserving.monitoring.process import add_process_metrics
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.server.admission import new_admission, terms_of
+from pyserving.server.aside import Aside
 from pyserving.server.console import Console
 from pyserving.server.directory import Directory
 from pyserving.server.key_file import read_api_keys
 from pyserving.server.loaders import Loaders, accelerator_of
+from pyserving.server.mirror import Mirrors
 from pyserving.server.ports import Ports, Tls
 from pyserving.server.reloading import Reloading
 from pyserving.server.request_log_writer import RequestLogWriter
+from pyserving.server.rollout_rules import splits
 from pyserving.server.settings import Settings
 from pyserving.server.state_metrics import add_acceleration_metrics, add_access_metrics, add_front_metrics
 from pyserving.server.tls import ServerTls
@@ -62,9 +67,17 @@ class Front:
     """
 
     def __init__(
-        self, settings: Settings, directory: Directory, reload: Reload, collect: Collect | None = None
+        self,
+        settings: Settings,
+        directory: Directory,
+        reload: Reload,
+        rollouts: Rollouts,
+        collect: Collect | None = None,
     ) -> None:
-        """``reload`` makes a new config true; ``collect`` returns the metrics to show, by default this Front's own."""
+        """``reload`` makes a new config true; ``rollouts`` moves default versions.
+
+        ``collect`` returns the metrics to show, by default this Front's own.
+        """
         sys.setswitchinterval(_SWITCH_SECONDS)
         policies = BatchingPolicies(settings.batching, settings.never_automatic)
         self.metrics = ServingMetrics(directory.has_model)
@@ -73,7 +86,10 @@ class Front:
             settings.engine_threads, policies, self.metrics.requests_waited, admission=self._admission
         )
         self._request_log_writer = RequestLogWriter()
-        self._request_logs: dict[str, ModelLog] = {}
+        self._taps: dict[str, Tap] = {}
+        self.aside = Aside("pyserving-aside", in_background=True, check_method_names=settings.check_method_names)
+        self.mirrors = Mirrors(directory, self.aside, self.metrics.registry, self._tap)
+        self._rollouts = RolloutApi(rollouts)
         self._warmup_executor = EngineExecutor(1, policies, self.metrics.requests_waited, in_background=True)
         self._warmup = Warmup(
             PredictionMethods(self._warmup_executor, self.metrics, check_method_names=settings.check_method_names),
@@ -127,7 +143,7 @@ class Front:
             as_tensor_content=settings.as_tensor_content,
             check_method_names=settings.check_method_names,
             session_service=settings.session_service,
-            logs=self._request_logs,
+            taps=self._taps,
         )
         rest = RestApi(
             models,
@@ -142,10 +158,12 @@ class Front:
             metrics_need=OPEN if settings.open_metrics else Need(Role.READ),
             collect=self._collect,
             check_method_names=settings.check_method_names,
-            logs=self._request_logs,
+            taps=self._taps,
+            rollouts=self._rollouts,
+            rollout_report=self._rollout_report,
             pages=self._console.pages(ports) if self._console else {},
         )
-        methods = dict(rpc.methods())
+        methods = {**rpc.methods(), **self._rollouts.methods()}
         streaming: dict[str, StreamHandler] = dict(rpc.streaming())
         if settings.grpc_health:
             health = HealthRpc(self._health)
@@ -190,6 +208,7 @@ class Front:
             files.stop()
         self._executor.stop()
         self._warmup_executor.stop()
+        self.aside.stop()
 
     async def stop(self) -> None:
         """Writes what is left of the request log, and waits for trials to end. Nothing may come after."""
@@ -210,14 +229,32 @@ class Front:
     async def _collect_all(self) -> Sequence[Family]:
         return await self._collect() if self._collect else self.metrics.collect()
 
+    def _rollout_report(self, name: str) -> Mapping[str, object]:
+        default = self._directory.serving.default(name)
+        report: dict[str, object] = {"default_version": None if default is None else str(default)}
+        if shadow := self.mirrors.report(name):
+            report["shadow"] = shadow
+        return report
+
     def _tell_health(self, _: ServableState) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: a load outlived the server
             self._loop.call_soon_threadsafe(self._health.notify)
 
     def _configure(self) -> None:
-        """Logs and limits the requests of the models that there are now, as each of them says."""
+        """Logs, limits, copies and divides the requests of the models that there are now, as each of them says."""
         self._health.notify()
         self._admission.configure(terms_of(self._directory.models))
+        self.mirrors.configure(self._directory.models)
+        self._models.splits = splits(self._directory)
+        self._tap()
+
+    def _tap(self) -> None:
+        directory = self._directory
         tags = self._settings.session_options.tags
-        self._request_logs.clear()
-        self._request_logs.update(model_logs(self._directory.models, tags, self._request_log_writer.offer))
+        logs = model_logs(directory.models, tags, self._request_log_writer.offer)
+        taps: dict[str, Tap] = {**logs}
+        for model in directory.models:
+            if others := self.mirrors.taps(model.name):
+                taps[model.name] = Taps(logs.get(model.name), others)
+        self._taps.clear()
+        self._taps.update(taps)

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
 from pyserving.api.predict import Engine, check_input_names, find_signature, select_outputs
-from pyserving.api.predict_call import predict_call
 from pyserving.api.prediction_methods import PredictionMethods
+from pyserving.api.recorded import MAX_PIECES, answer_recorded
 from pyserving.api.streaming import predict_streamed
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.handle import ServableHandle, ServedVersion
@@ -21,7 +21,6 @@ from pyserving.platforms.platform import PlatformContext
 from pyserving.platforms.process.model import ProcessModel
 from pyserving.platforms.process.spec import ProcessSpec
 from pyserving.platforms.registry import Platforms
-from pyserving.server.warmup import MAX_PIECES
 from pyserving.sources.model_config import TENSORFLOW_PLATFORM
 from pyserving.validation.samples import Method
 
@@ -80,31 +79,7 @@ class LocalVersion:
     def answer(self, method: Method, request: Any, timeout: float | None = None) -> list[bytes]:
         """The serialized answers to a request message, of which there is one unless it streams. Raises ServingError."""
         with self._version.hold() as handle:  # type: ignore[union-attr]
-            return self._runner.run(self._answer(handle, method, request, _deadline(timeout)))
-
-    async def _answer(
-        self, handle: ServableHandle, method: Method, request: Any, deadline: float | None
-    ) -> list[bytes]:
-        methods = self._methods
-        answer: Coroutine[Any, Any, bytes]
-        match method:
-            case Method.PREDICT:
-                answer = methods.predict(handle, predict_call(request), deadline)
-            case Method.CLASSIFY:
-                answer = methods.classify(handle, request, deadline)
-            case Method.REGRESS:
-                answer = methods.regress(handle, request, deadline)
-            case Method.MULTI_INFERENCE:
-                answer = methods.multi_inference(handle, request, deadline)
-            case Method.PREDICT_STREAMED:
-                pieces: list[bytes] = []
-                async with aclosing(methods.predict_streamed(handle, request, deadline)) as stream:
-                    async for piece in stream:
-                        pieces.append(piece)
-                        if len(pieces) == MAX_PIECES:
-                            break
-                return pieces
-        return [await answer]
+            return list(self._runner.run(answer_recorded(self._methods, handle, method, request, _deadline(timeout))))
 
 
 def load_here(folder: str, servable: ServableId, context: PlatformContext) -> LocalVersion:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pyserving.core.errors import ServingError
+from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServedVersion
 from pyserving.core.harness import Harness
 from pyserving.core.loader import Loader
@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Version:
+    path: str
     model: Model
     harness: Harness
     served: ServedVersion
@@ -50,6 +51,13 @@ class Replica:
             del self._versions[servable]
             raise
         return version.model.signatures
+
+    def version(self, servable: ServableId) -> tuple[ServedVersion, str]:
+        """A version that is loaded, and its folder. Raises NOT_FOUND."""
+        version = self._loaded(servable)
+        if version is None:
+            raise ServingError(Code.NOT_FOUND, f"Servable {servable} is not loaded")
+        return version.served, version.path
 
     def serve(self, servable: ServableId) -> None:
         """From now on requests see the version, if it is loaded."""
@@ -95,7 +103,7 @@ class Replica:
             self._loop.call_soon_threadsafe(drained.set)
 
         model: Model = loaded  # type: ignore[assignment]  # core has no type for it
-        return _Version(model, harness, ServedVersion(servable, loaded, on_drained), drained)
+        return _Version(path, model, harness, ServedVersion(servable, loaded, on_drained), drained)
 
     def _replace_serving(self, name: str) -> None:
         versions = [self._loaded(servable) for servable in self._versions if servable.name == name]

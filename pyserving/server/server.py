@@ -8,6 +8,7 @@ from pyserving.platforms.tensorflow.op_library import load_op_libraries
 from pyserving.protos import messages
 from pyserving.server.catalog import Catalog
 from pyserving.server.directory import Directory
+from pyserving.server.examiner import LocalExaminer
 from pyserving.server.front import Front
 from pyserving.server.ports import Ports, Tls, read_tls
 from pyserving.server.settings import Settings
@@ -21,15 +22,17 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         self.directory = Directory(settings.models)
-        self._front = Front(settings, self.directory, self._reload)
-        self.catalog = Catalog(settings, self.directory, self._front.loaders.loader)
+        self._front = front = Front(settings, self.directory, self._reload, self)
+        registry = front.metrics.registry
+        examiner = LocalExaminer(front.aside, front.mirrors, lambda servable: self.catalog.folder(servable))
+        self.catalog = Catalog(settings, self.directory, front.loaders.loader, examiner, registry)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Never done: one process goes on until it is stopped."""
         self.ports: Ports | None = None
         """Once they are open."""
         self._settings = settings
-        add_server_metrics(self._front.metrics.registry)
-        add_version_metrics(self._front.metrics.registry, self.directory.monitor)
+        add_server_metrics(registry)
+        add_version_metrics(registry, self.directory.monitor)
 
     async def start(self) -> None:
         """Opens the ports: at once, or when all models are available. Raises ServingError."""
@@ -60,6 +63,14 @@ class Server:
         self.ports.listen()
         await self._front.accept(self.ports, tls)
         logger.info("Listening on %s", ", ".join(self.ports.addresses))
+
+    async def promote(self, name: str, version: int | None, label: str | None) -> tuple[int, int]:
+        """See ``Rollout.promote``."""
+        return await self.catalog.rollout.promote(name, version, label)
+
+    async def rollback(self, name: str) -> tuple[int, int]:
+        """See ``Rollout.rollback``."""
+        return await self.catalog.rollout.rollback(name)
 
     async def _reload(self, config: messages.ModelServerConfig) -> None:
         await self.catalog.reload(config)

@@ -20,8 +20,9 @@ from pyserving.platforms.tensorflow.library import tensorflow
 from pyserving.platforms.tensorflow.op_library import load_op_libraries
 from pyserving.protos import messages
 from pyserving.server.catalog import Catalog
-from pyserving.server.control import CollectAll, Reload
+from pyserving.server.control import CollectAll, Compared, Promote, Reload, Rollback
 from pyserving.server.crew import Crew, Folder
+from pyserving.server.crew_examiner import CrewExaminer
 from pyserving.server.directory import Directory
 from pyserving.server.front import NUM_PLACES
 from pyserving.server.key_file import read_api_keys
@@ -62,7 +63,8 @@ def prepare_supervisor(settings: Settings) -> Callable[[], "Supervisor"]:
 
 
 class Supervisor:
-    """Runs sources and a Manager as one process would; but the Manager's loaders load in all workers.
+    """Runs sources and a Manager as one process would; but the Manager's loaders load in all workers, and its
+    gatekeeper looks at versions there.
 
     A state of a version reaches status answers, the log, and whoever waits for it, only once it holds in all workers.
     """
@@ -83,8 +85,11 @@ class Supervisor:
         self._telling: asyncio.Task[None] | None = None
         bus = EventBus()
         bus.subscribe(self._on_event)
-        self.catalog = Catalog(settings, self.directory, self._loader, bus)
         self._registry = registry = Registry()
+        self._examiner = examiner = CrewExaminer(self._crew, self._loop, lambda servable: self._folders[servable])
+        self._folders: dict[ServableId, Folder] = {}
+        """Of all versions that were to be loaded."""
+        self.catalog = Catalog(settings, self.directory, self._loader, examiner, registry, bus)
         add_server_metrics(registry)
         add_process_metrics(registry)
         add_version_metrics(registry, self.directory.monitor)
@@ -135,6 +140,17 @@ class Supervisor:
                 await self.catalog.reload(messages.ModelServerConfig.FromString(config))
                 await self._crew.configure()
                 return None
+            case Promote(name, version, label):
+                moved = await self.catalog.rollout.promote(name, version, label)
+                await self._crew.configure()
+                return moved
+            case Rollback(name):
+                moved = await self.catalog.rollout.rollback(name)
+                await self._crew.configure()
+                return moved
+            case Compared(servable, tally):
+                self._examiner.compared(servable, tally)
+                return None
             case CollectAll():
                 return merge([self._registry.collect(), await self._crew.collect()])
             case _:
@@ -156,7 +172,8 @@ class Supervisor:
 
     def _loader(self, servable: ServableId, path: str, platform: str) -> Loader:
         estimate = self._platforms.loader(servable, path, platform).estimate_resources
-        return CrewLoader(servable, Folder(path, platform), estimate, self._settings.workers, self._crew, self._loop)
+        folder = self._folders[servable] = Folder(path, platform)
+        return CrewLoader(servable, folder, estimate, self._settings.workers, self._crew, self._loop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +184,10 @@ class RemoteModel:
 
 
 class CrewLoader:
-    """A ``Loader`` that loads a version in all workers. Its methods are not called on the event loop."""
+    """A ``Loader`` that loads a version in all workers; requests see it there once a gate admits it.
+
+    Its methods are not called on the event loop.
+    """
 
     def __init__(
         self,

@@ -3,15 +3,14 @@
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from concurrent.futures import CancelledError
-from contextlib import aclosing
 from threading import Event
 from time import perf_counter
 from typing import Any
 
-from pyserving.api.predict_call import predict_call
 from pyserving.api.prediction_methods import PredictionMethods
+from pyserving.api.recorded import answer_recorded
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle, ServedVersion
 from pyserving.core.loader import Loader
@@ -19,13 +18,11 @@ from pyserving.core.resources import Resources
 from pyserving.core.servable import Servable, ServableId
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.protos import messages
-from pyserving.validation.samples import read_logs
+from pyserving.validation.samples import Method, read_logs
 
 FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 """Where a version folder has its records: a TFRecord file of PredictionLogs."""
 MAX_RECORDS = 1000
-MAX_PIECES = 100
-"""Of an answer that streams no more are waited for: it may have no end."""
 
 logger = logging.getLogger("pyserving.server")
 
@@ -85,37 +82,23 @@ class Warmup:
             except CancelledError:
                 raise _stopping(record) from None
 
-    async def _stream(self, handle: ServableHandle, log: messages.PredictStreamedLog) -> bytes:
-        for request in log.request:
-            async with aclosing(self._prediction.predict_streamed(handle, request, None)) as pieces:
-                count = 0
-                async for _ in pieces:
-                    count += 1
-                    if count == MAX_PIECES:
-                        break
-        return b""
-
     def _request(
         self, log: messages.PredictionLog, handle: ServableHandle, record: str
-    ) -> Coroutine[Any, Any, bytes] | None:
-        prediction = self._prediction
-        match log.WhichOneof("log_type"):
-            case "predict_log":
-                return prediction.predict(handle, predict_call(log.predict_log.request), None)
-            case "predict_streamed_log":
-                return self._stream(handle, log.predict_streamed_log)
-            case "classify_log":
-                return prediction.classify(handle, log.classify_log.request, None)
-            case "regress_log":
-                return prediction.regress(handle, log.regress_log.request, None)
-            case "multi_inference_log":
-                return prediction.multi_inference(handle, log.multi_inference_log.request, None)
-            case "session_run_log":
-                number = log.DESCRIPTOR.fields_by_name["session_run_log"].number
-                raise ServingError(Code.UNIMPLEMENTED, f"{record} failed: Unsupported log_type for warmup: {number}")
-            case kind:
-                logger.warning("%s is passed over: its log_type is %s", record, kind or "not set")
-                return None
+    ) -> Coroutine[Any, Any, None] | None:
+        kind = log.WhichOneof("log_type")
+        if kind == "session_run_log":
+            number = log.DESCRIPTOR.fields_by_name["session_run_log"].number
+            raise ServingError(Code.UNIMPLEMENTED, f"{record} failed: Unsupported log_type for warmup: {number}")
+        if kind is None:
+            logger.warning("%s is passed over: its log_type is not set", record)
+            return None
+        recorded = getattr(log, kind).request
+        method = Method(kind)
+        return self._answer(handle, method, recorded if method is Method.PREDICT_STREAMED else [recorded])
+
+    async def _answer(self, handle: ServableHandle, method: Method, requests: Iterable[Any]) -> None:
+        for request in requests:
+            await answer_recorded(self._prediction, handle, method, request)
 
 
 class WarmedLoader:

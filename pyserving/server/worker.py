@@ -6,21 +6,32 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pyserving.core.errors import Code, ServingError
+from pyserving.core.handle import ServedVersion
+from pyserving.core.servable import ServableId
 from pyserving.monitoring.metrics import Family
 from pyserving.protos import messages
 from pyserving.server.channel import Channel, ChannelClosedError
 from pyserving.server.control import (
     Accept,
+    BeginMirror,
+    CheckAnswers,
+    CheckLatency,
     CollectAll,
     CollectOwn,
+    Compared,
     Configure,
+    EndMirror,
+    GiveUpCheck,
     Load,
+    Promote,
     Reload,
+    Rollback,
     Serve,
     Stop,
     Tell,
@@ -28,12 +39,16 @@ from pyserving.server.control import (
     Withdraw,
 )
 from pyserving.server.directory import Directory
+from pyserving.server.examiner import LocalExaminer
 from pyserving.server.front import Front
+from pyserving.server.gatekeeper import Check
 from pyserving.server.ports import Ports, Tls
 from pyserving.server.replica import Replica
+from pyserving.server.rollout_rules import GateRules
 from pyserving.server.settings import Settings
 from pyserving.transport.balance import Seat
 from pyserving.transport.loop import new_event_loop
+from pyserving.validation.report import Tally
 
 logger = logging.getLogger("pyserving.server")
 
@@ -70,17 +85,21 @@ class _Worker:
         self.stop_asked = asyncio.Event()
         self._grace = settings.grace_period
         self._directory = Directory(settings.models)
-        self._front = Front(settings, self._directory, self._reload, self._collect)
-        self._replica = Replica(self._directory.serving, self._front.loaders.loader)
+        self._front = front = Front(settings, self._directory, self._reload, self, self._collect)
+        self._replica = replica = Replica(self._directory.serving, front.loaders.loader)
+        self._examiner = LocalExaminer(front.aside, front.mirrors, lambda servable: replica.version(servable)[1])
+        self._checks: dict[ServableId, Check] = {}
+        self._loop = asyncio.get_running_loop()
         self._open: Callable[[], Any] = lambda: self._front.accept(ports, tls, seat)
 
     async def handle(self, message: object) -> object:
         """Does what the supervisor asks for, and returns the answer."""
         directory, replica = self._directory, self._replica
         match message:
-            case Configure(models, labels):
+            case Configure(models, labels, defaults):
                 directory.configure(models)
                 directory.assign_labels(labels, lambda _: True)
+                directory.direct_all(defaults)
             case Tell(states):
                 for state in states:
                     directory.bus.post(state)
@@ -93,6 +112,18 @@ class _Worker:
                 replica.withdraw(servable)
             case Unload(servable):
                 await replica.unload(servable)
+            case CheckAnswers(servable, rules):
+                return await self._examine(servable, lambda *given: self._examiner.check_answers(*given), rules)
+            case CheckLatency(servable, rules):
+                return await self._examine(servable, lambda *given: self._examiner.check_latency(*given), rules)
+            case GiveUpCheck(servable):
+                if check := self._checks.get(servable):
+                    check.give_up()
+            case BeginMirror(servable, tolerance):
+                version, _ = replica.version(servable)
+                self._front.mirrors.begin(version, tolerance, partial(self._tell_compared, servable))
+            case EndMirror(servable):
+                self._front.mirrors.end(servable)
             case Accept():
                 await self._open()
             case CollectOwn():
@@ -106,6 +137,29 @@ class _Worker:
         await self._front.drain()
         await self._replica.stop(self._grace)
         await self._front.stop()
+
+    async def promote(self, name: str, version: int | None, label: str | None) -> tuple[int, int]:
+        """See ``Rollout.promote``."""
+        moved: tuple[int, int] = await self._ask(Promote(name, version, label))
+        return moved
+
+    async def rollback(self, name: str) -> tuple[int, int]:
+        """See ``Rollout.rollback``."""
+        moved: tuple[int, int] = await self._ask(Rollback(name))
+        return moved
+
+    async def _examine(
+        self, servable: ServableId, examine: Callable[[ServedVersion, GateRules, Check], int], rules: GateRules
+    ) -> int:
+        version, _ = self._replica.version(servable)
+        check = self._checks[servable] = Check()
+        try:
+            return await asyncio.to_thread(examine, version, rules, check)
+        finally:
+            del self._checks[servable]
+
+    def _tell_compared(self, servable: ServableId, tally: Tally) -> None:
+        self._loop.call_soon_threadsafe(self.channel.send, Compared(servable, tally))
 
     async def _reload(self, config: messages.ModelServerConfig) -> None:
         await self._ask(Reload(config.SerializeToString()))

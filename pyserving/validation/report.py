@@ -1,6 +1,7 @@
 """What came of comparing many answers."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 MOST_EXAMPLES = 10
 """Of what differed, so many are kept to be shown."""
+MOST_TIMES = 100_000
 QUANTILES = (50, 90, 99)
 
 
@@ -30,9 +32,9 @@ class Tally:
     """Requests that were not answered, though one of the two sides could."""
     unchecked: int = 0
     """Answered, and there was nothing to compare with."""
-    seconds: list[float] = field(default_factory=list)
-    """How long each answer took."""
-    other_seconds: list[float] = field(default_factory=list)
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_TIMES))
+    """How long each of the last answers took."""
+    other_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_TIMES))
     """The same of what it was compared with, where that was asked, too."""
     examples: list[Example] = field(default_factory=list)
 
@@ -57,6 +59,16 @@ class Tally:
         self.failed += 1
         self._keep(request, [text])
 
+    def merge(self, other: "Tally") -> None:
+        """Adds what another one has."""
+        self.agreed += other.agreed
+        self.differed += other.differed
+        self.failed += other.failed
+        self.unchecked += other.unchecked
+        self.seconds += other.seconds
+        self.other_seconds += other.other_seconds
+        self.examples += other.examples[: MOST_EXAMPLES - len(self.examples)]
+
     def to_json(self) -> dict[str, Any]:
         """Times in milliseconds."""
         shown: dict[str, Any] = {
@@ -77,10 +89,10 @@ class Tally:
             self.examples.append(Example(request, texts))
 
 
-def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+def milliseconds(seconds: Collection[float]) -> dict[str, float]:
     """Quantiles and the most, in milliseconds; none where nothing was measured."""
     if not seconds:
         return {}
-    values = np.percentile(np.asarray(seconds) * 1e3, QUANTILES)
+    values = np.percentile(np.fromiter(seconds, float) * 1e3, QUANTILES)
     quantiles = {f"p{quantile}": float(value) for quantile, value in zip(QUANTILES, values, strict=True)}
     return quantiles | {"max": max(seconds) * 1e3}

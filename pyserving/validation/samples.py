@@ -31,6 +31,13 @@ class Method(Enum):
         return "".join(word.capitalize() for word in self.name.split("_"))
 
 
+_REQUESTS: dict[Method, Any] = {
+    Method.PREDICT: messages.PredictRequest,
+    Method.PREDICT_STREAMED: messages.PredictRequest,
+    Method.CLASSIFY: messages.ClassificationRequest,
+    Method.REGRESS: messages.RegressionRequest,
+    Method.MULTI_INFERENCE: messages.MultiInferenceRequest,
+}
 _RESPONSES: dict[Method, Any] = {
     Method.PREDICT: messages.PredictResponse,
     Method.PREDICT_STREAMED: messages.PredictResponse,
@@ -55,15 +62,21 @@ class Sample:
     """Seconds since the epoch; 0: not known."""
 
     @property
+    def model_spec(self) -> messages.ModelSpec:
+        """Of a MultiInference, that of its first task."""
+        if self.method is Method.MULTI_INFERENCE:
+            return self.request.tasks[0].model_spec if self.request.tasks else messages.ModelSpec()
+        spec: messages.ModelSpec = self.request.model_spec
+        return spec
+
+    @property
     def model_name(self) -> str:
-        return _model_spec(self.method, self.request).name
+        return self.model_spec.name
 
     @property
     def signature_name(self) -> str:
         """Empty where the request names none, and of a MultiInference."""
-        if self.method is Method.MULTI_INFERENCE:
-            return ""
-        return _model_spec(self.method, self.request).signature_name
+        return "" if self.method is Method.MULTI_INFERENCE else self.model_spec.signature_name
 
 
 def read_logs(path: str, what: str, most: int | None = None) -> Iterator[messages.PredictionLog]:
@@ -111,6 +124,11 @@ def read_samples(path: str, what: str, most: int | None = None) -> Iterator[Samp
         yield Sample(number, method, request, answer, log.log_metadata.timestamp_secs)
 
 
+def parse_request(method: Method, data: bytes) -> Any:
+    """The message that ``data`` is."""
+    return _REQUESTS[method].FromString(data)
+
+
 def parse_answer(method: Method, responses: Sequence[bytes]) -> dict[str, Array]:
     """The same from serialized messages. Raises ServingError."""
     return answer_arrays(method, [_RESPONSES[method].FromString(response) for response in responses])
@@ -151,8 +169,8 @@ def answer_arrays(method: Method, responses: Sequence[Any]) -> dict[str, Array]:
 _METHODS = {method.value: method for method in Method}
 
 
-def _classes(result: messages.ClassificationResult) -> dict[str, Array]:
-    rows = [row.classes for row in result.classifications]
+def class_arrays(rows: Sequence[Sequence[Any]]) -> dict[str, Array]:
+    """Of each example its classes, which have a ``label`` (text) and a ``score``."""
     listed = [one for row in rows for one in row]
     labels = np.empty(len(listed), object)
     labels[:] = [one.label.encode() for one in listed]
@@ -163,12 +181,9 @@ def _classes(result: messages.ClassificationResult) -> dict[str, Array]:
     }
 
 
+def _classes(result: messages.ClassificationResult) -> dict[str, Array]:
+    return class_arrays([row.classes for row in result.classifications])
+
+
 def _values(result: messages.RegressionResult) -> dict[str, Array]:
     return {"values": np.array([regression.value for regression in result.regressions], np.float32)}
-
-
-def _model_spec(method: Method, request: Any) -> messages.ModelSpec:
-    if method is Method.MULTI_INFERENCE:
-        return request.tasks[0].model_spec if request.tasks else messages.ModelSpec()
-    spec: messages.ModelSpec = request.model_spec
-    return spec

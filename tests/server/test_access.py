@@ -172,6 +172,15 @@ def test_a_key_for_certain_models_by_every_method_that_names_one(server: Running
                 assert call(channel, method, request, ("x-api-key", tokens["bound"])) is not DENIED, method
 
 
+def test_default_versions_are_moved_by_administrators_only(server: RunningServer, tokens: dict[str, str]) -> None:
+    for key, expected in {"admin": 200, "predict": 403, "read": 403, "bound": 403, "elsewhere": 403}.items():
+        assert ask(server, "/v1/models/scale:promote", b"{}", **bearer(tokens[key]))[0] == expected, key
+        request = messages.PromoteRequest(model="scale")
+        code = call(server.channel, "/pyserving.RolloutService/Promote", request, ("x-api-key", tokens[key]))
+        assert (code is DENIED) == (expected == 403), key
+    assert ask(server, "/v1/models/scale:rollback", b"{}")[0] == 401
+
+
 def test_401_says_how(server: RunningServer) -> None:
     status, body, headers = ask(server, "/v1/models/scale")
     assert status == 401

@@ -92,7 +92,10 @@ def test_who_waits_hears_of_the_end() -> None:
 def test_a_config_arrives_whole() -> None:
     logging = messages.LoggingConfig()
     logging.log_collector_config.filename_prefix = "/log/x"
-    sent = Configure([ModelConfig("m", "/base", logging_config=logging)], {"m": {"stable": 1}})
+    options = messages.ModelOptions(gate=messages.GateOptions(manual=True))
+    sent = Configure(
+        [ModelConfig("m", "/base", logging_config=logging, options=options)], {"m": {"stable": 1}}, {"m": 1}
+    )
 
     async def handler(message: Configure) -> Configure:
         return message

@@ -10,10 +10,10 @@ import requests
 from model_files import COUNT, SQUARES, wait_until, write_model
 from running_server import PREDICTION, RunningServer, only_file, predict_request, tensor
 
+from pyserving.api.recorded import MAX_PIECES
 from pyserving.core.state import State
 from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.protos import messages
-from pyserving.server.warmup import MAX_PIECES
 from pyserving.wire.tensor_proto import read_tensor
 from pyserving.wire.tfrecord import frame_record, read_records
 
