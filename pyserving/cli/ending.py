@@ -22,9 +22,14 @@ class Exit(IntEnum):
 
 @contextmanager
 def ending(what: str) -> Iterator[None]:
-    """A ServingError ends the command: ``what``, such as ``cannot show``, then its text, on standard error."""
+    """A ServingError ends the command: ``what``, such as ``cannot show``, then its text, on standard error.
+
+    The exit code is UNREACHABLE where a server does not answer, else FAILED.
+    """
     try:
         yield
     except ServingError as error:
         errors_to().print(f"[bold red]{escape(what)}:[/] {escape(error.message)}", highlight=False, soft_wrap=True)
-        sys.exit(Exit.FAILED)
+        from pyserving.client.errors import Unreachable
+
+        sys.exit(Exit.UNREACHABLE if isinstance(error, Unreachable) else Exit.FAILED)

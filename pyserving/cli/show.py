@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import click
@@ -14,6 +14,7 @@ from rich.table import Table
 from pyserving.cli.completion_of_names import complete_signatures
 from pyserving.cli.ending import ending
 from pyserving.cli.local_options import op_library_option, python_models_option
+from pyserving.cli.served_model import describe_served
 from pyserving.cli.terminal import results_to
 from pyserving.cli.version_folder import VersionFolder, find_version
 from pyserving.core.errors import Code, ServingError
@@ -36,7 +37,8 @@ _SERVE = frozenset({"serve"})
 
 
 @click.command()
-@click.argument("path", metavar="PATH", type=click.Path())
+@click.argument("path", metavar="PATH|URL", type=click.Path())
+@click.option("--model", help="At a URL, which model; not needed where the server has but one.")
 @click.option("--all", "everything", is_flag=True, help="All graphs, operations one by one, functions, assets.")
 @click.option("--tag", "tags", help="Only the graph with these tags, with commas between.")
 @click.option("--signature", shell_complete=complete_signatures, help="Only this signature.")
@@ -45,6 +47,7 @@ _SERVE = frozenset({"serve"})
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of tables.")
 def show(
     path: str,
+    model: str | None,
     everything: bool,
     tags: str | None,
     signature: str | None,
@@ -54,18 +57,26 @@ def show(
 ) -> None:
     """Shows the model at PATH: its signatures with their inputs and outputs, operations, variables and size.
 
-    PATH is a version folder, a folder of versions (the latest is shown), or a model file.
+    PATH is a version folder, a folder of versions (the latest is shown), or a model file. At the URL of a server, such
+    as http://localhost:8501 or grpc://localhost:8500, the signatures are shown that it tells.
     """
     with ending("cannot show"):
-        context = PlatformContext(python_options=PythonOptions(PythonModels(python_models)))
-        with find_version(path) as folder:
-            found = describe(folder.path, context, op_libraries=op_libraries)
-            found = replace(found, path=_shown_path(folder), warmup_records=_count_warmup(folder.path))
+        if "://" in path:
+            found = describe_served(path, model)
+        else:
+            found = _describe(path, PythonModels(python_models), op_libraries)
         found = _chosen(found, tags, signature, everything=everything or as_json)
     if as_json:
         click.echo(json.dumps(to_json(found), indent=1))
     else:
         _print(results_to(), found, everything=everything)
+
+
+def _describe(path: str, python_models: PythonModels, op_libraries: Sequence[str]) -> Description:
+    context = PlatformContext(python_options=PythonOptions(python_models))
+    with find_version(path) as folder:
+        found = describe(folder.path, context, op_libraries=op_libraries)
+        return replace(found, path=_shown_path(folder), warmup_records=_count_warmup(folder.path))
 
 
 def _shown_path(folder: VersionFolder) -> str:
