@@ -8,16 +8,20 @@ from click.shell_completion import CompletionItem
 import pyserving
 
 _COMMANDS = {
+    "bench": "send requests to a server and show throughput and latencies",
     "completion": "print the script by which a shell completes commands",
     "export": "write a trained model as the next version, all of it or nothing",
     "keys": "make and withdraw API keys for a server",
     "optimize": "find the fastest engine for a version before a server needs it",
+    "predict": "send inputs to a server and show the outputs",
     "promote": "make a version of a model the default one",
+    "reload": "tell a server which models to serve",
     "replay": "send recorded requests to a server or a version, and compare the answers",
     "rollback": "make the default version of before the default one again",
     "run": "compute a signature of a model, without a server",
     "serve": "serve models over REST and gRPC",
     "show": "show what a model is: signatures, operations, size",
+    "status": "show the models of a server and the states of their versions",
     "validate": "load a version in a process of its own, ask it, and bless or refuse it",
     "warmup": "make the file of requests that servers replay before a version is available",
 }

@@ -265,7 +265,7 @@ class AsyncClient:
         """
         if len(self._peers) > 1:
             raise invalid_argument("a reload is for one server; make a client for each of them")
-        message = _config(config)
+        message = read_config(config)
         await self._ask(lambda codec: codec.reload(message), self._end(timeout), retries=0)
 
     async def protocols(self, *, timeout: float | None = None) -> list[Address]:
@@ -423,7 +423,8 @@ def _arrays(signature: SignatureSpec, inputs: Any) -> dict[str, Array]:
     return arrays
 
 
-def _config(config: ModelServerConfig | str | os.PathLike[str]) -> ModelServerConfig:
+def read_config(config: ModelServerConfig | str | os.PathLike[str]) -> ModelServerConfig:
+    """The message, from its text or from a file with that. Raises INVALID_ARGUMENT, and NOT_FOUND for the file."""
     if not isinstance(config, str | os.PathLike):
         return config
     text, source = (config, "the config") if isinstance(config, str) and "{" in config else (None, str(config))

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from http import HTTPStatus
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import httptools
 import orjson
@@ -55,8 +55,7 @@ class _Exchange(asyncio.Protocol):
         self._waiter: Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
 
     @property
     def usable(self) -> bool:

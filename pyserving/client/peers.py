@@ -44,7 +44,7 @@ class Peer:
         end = asyncio.get_running_loop().time() + timeout
         self.in_flight += 1
         try:
-            call, connection = await self._way(make, timeout)
+            call, connection = await self.way(make, timeout)
             answer = await connection.ask(call, max(end - asyncio.get_running_loop().time(), 0.001))
         except ServingError as error:
             self._note(error)
@@ -58,7 +58,7 @@ class Peer:
     async def stream(self, make: Make[T], timeout: float) -> AsyncGenerator[T, None]:
         self.in_flight += 1
         try:
-            call, connection = await self._way(make, timeout)
+            call, connection = await self.way(make, timeout)
             async with aclosing(connection.stream(call, timeout)) as pieces:
                 async for piece in pieces:
                     yield piece
@@ -78,7 +78,7 @@ class Peer:
         await self._open(timeout)
         return self._found
 
-    async def _way(self, make: Make[T], timeout: float) -> tuple[Call[T], Connection]:
+    async def way(self, make: Make[T], timeout: float) -> tuple[Call[T], Connection]:
         """The first protocol that has the method."""
         if not self._ways:
             await self._open(timeout)

@@ -46,7 +46,7 @@ class RestCodec:
         *,
         streamed: bool = False,
     ) -> Call[Prediction]:
-        members = [orjson.dumps(name) + b":" + _input_text(name, array) for name, array in inputs.items()]
+        members = [orjson.dumps(name) + b":" + tensor_text(name, array) for name, array in inputs.items()]
         body = b'{"signature_name":%b,"inputs":{%b}}' % (orjson.dumps(signature.name), b",".join(members))
         read = _reader(partial(_prediction, signature, outputs))
         return Call(_path(spec) + ":predict", body, read, [_NDJSON] if streamed else [])
@@ -93,7 +93,8 @@ def _path(spec: ModelSpec) -> str:
     return path if spec.label is None else f"{path}/labels/{quote(spec.label, safe='')}"
 
 
-def _input_text(name: str, array: Array) -> bytes:
+def tensor_text(name: str, array: Array) -> bytes:
+    """The JSON text of a tensor; what is no UTF-8 as ``{"b64": ...}``. Raises INVALID_ARGUMENT for complex numbers."""
     dtype = DTYPE_OF[array.dtype]
     if dtype is DType.STRING:
         encoded = np.empty(array.size, object)
@@ -106,7 +107,7 @@ def _input_text(name: str, array: Array) -> bytes:
     elif array.dtype.kind == "V":  # bfloat16, float8, int4: numbers that numpy has not got
         array = array.astype(np.int8 if dtype in (DType.INT4, DType.UINT4) else np.float32)
     elif array.dtype.kind == "c":
-        raise invalid_argument(f"input {name}: JSON cannot carry {dtype.text}; use the gRPC port")
+        raise invalid_argument(f"{name}: JSON cannot carry {dtype.text}; use the gRPC port")
     return array_text(name, array)
 
 

@@ -214,7 +214,8 @@ def test_many_threads_share_a_client(client: Client) -> None:
         assert list(threads.map(ask, range(200))) == [number + 10 for number in range(200)]
 
 
-def test_async(address: str) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_async(address: str, loop: str) -> None:
     async def ask() -> list[float]:
         async with AsyncClient(address) as client:
             answers = await asyncio.gather(*(client.predict("versioned", [n], version=1) for n in range(50)))
@@ -222,7 +223,9 @@ def test_async(address: str) -> None:
             assert numbers == [0, 1, 2]
             return [float(answer["y"][0]) for answer in answers]
 
-    assert asyncio.run(ask()) == [number + 10 for number in range(50)]
+    factory = asyncio.new_event_loop if loop == "asyncio" else pytest.importorskip("uvloop").new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        assert runner.run(ask()) == [number + 10 for number in range(50)]
 
 
 def test_a_closed_client_says_so(address: str) -> None:

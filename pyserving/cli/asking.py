@@ -1,0 +1,99 @@
+"""What the commands that ask a server have in common: how it is reached, how errors are told, how they exit."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
+
+import click
+from rich.markup import escape
+
+from pyserving.cli.terminal import errors_to
+from pyserving.client import Client, ModelMetadata, SignatureSpec, Unreachable
+from pyserving.core.errors import ServingError, invalid_argument
+
+REFUSED = 1
+"""The server, or a server's answer, said no."""
+USAGE = 2
+"""The command cannot be right; click's own code for that."""
+UNREACHABLE = 3
+"""No server answered."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
+                 help="Seconds that a request may take."),
+    click.option("--token", envvar="PYSERVING_TOKEN", help="API key, sent as a bearer token; or in PYSERVING_TOKEN."),
+    click.option("--tls", is_flag=True, help="Speak TLS to an address without a scheme."),
+    click.option("--ca", type=click.Path(exists=True, dir_okay=False), help="PEM file of the authorities to trust."),
+    click.option("--cert", type=click.Path(exists=True, dir_okay=False), help="PEM file of the client's certificate."),
+    click.option("--key", type=click.Path(exists=True, dir_okay=False), help="PEM file of the certificate's key."),
+)  # fmt: skip
+
+
+def connection_options(command: F) -> F:
+    """Adds the options that ``connect`` takes."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+inputs_option = click.option(
+    "-i",
+    "--inputs",
+    "texts",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="JSON, a file (.npy, .npz[KEY], .json, a picture, @FILE), or such as 'x=np.ones((1,3))'; once per input.",
+)
+
+
+def connect(url: str, options: Mapping[str, Any]) -> Client:
+    """A client that tries once: who calls a command sees at once that there is no server."""
+    with usage_errors():
+        return Client(url, retries=0, **options)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """What goes wrong in here lies in what was typed."""
+    try:
+        yield
+    except ServingError as error:
+        fail(error.message, USAGE)
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Ends the command with a plain message and its exit code where a server refuses or cannot be reached."""
+    try:
+        yield
+    except Unreachable as error:
+        fail(error.message, UNREACHABLE)
+    except ServingError as error:
+        fail(str(error), REFUSED)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Prints the message, in colour on a terminal only, and exits."""
+    errors_to().print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    sys.exit(code)
+
+
+def choose_model(client: Client, model: str | None) -> str:
+    """The name given, or that of the only model. Raises ServingError."""
+    if model is not None:
+        return model
+    names = list(client.models())
+    if len(names) != 1:
+        raise invalid_argument(f"say which model with --model: the server has {', '.join(names) or 'none'}")
+    return names[0]
+
+
+def choose_signature(metadata: ModelMetadata, name: str) -> SignatureSpec:
+    """Raises INVALID_ARGUMENT."""
+    if name not in metadata.signatures:
+        known = ", ".join(metadata.signatures) or "none"
+        raise invalid_argument(f"model {metadata.name} has no signature {name}; its signatures: {known}")
+    return metadata.signatures[name]
