@@ -258,7 +258,7 @@ class AsyncClient:
             pause = min(pause * 1.5, 1.0)
 
     async def reload(self, config: ModelServerConfig | str | os.PathLike[str], *, timeout: float | None = None) -> None:
-        """Makes the server serve exactly the models of ``config``, and waits until they are loaded; over gRPC only.
+        """Makes the server serve exactly the models of ``config``, and waits for the versions it finds; over gRPC only.
 
         ``config``: a ModelServerConfig, its text, or the path of a file with that text. Each of several servers would
         have to be told: a client of one address does that. Repeated only where no server was reached.
