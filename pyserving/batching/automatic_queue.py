@@ -90,8 +90,8 @@ class AutomaticQueue:
     def _release(self, rows: int) -> None:
         """A batch of so many rows has been run."""
         now = time.perf_counter()
-        self._size.add(rows, now - self._last, self._present)
-        self._last = now
         self._running -= 1
+        self._size.add(rows, now - self._last, self._present, self._running)
+        self._last = now
         self._present -= rows
         self._start_soon()
