@@ -28,8 +28,6 @@ class AutomaticQueue:
         self._running = 0
         self._present = 0
         """Rows that wait or run."""
-        self._crowded = False
-        """The last batch had more than one request in it."""
         self._starting = False
         self._last = 0.0
         """When the last batch was done, or the first of several that run was begun."""
@@ -65,7 +63,7 @@ class AutomaticQueue:
 
     def _start_soon(self) -> None:
         """At once; of a crowd, when the event loop has read what has come by now: there may be more of it."""
-        if not self._crowded:
+        if not self._size.crowded:
             self._start_batches()
         elif self._waiting and not self._starting:
             self._starting = True
@@ -81,7 +79,7 @@ class AutomaticQueue:
                 parts.append(self._waiting.popleft())
                 rows += parts[-1].rows
             self._rows -= rows
-            self._crowded = len(parts) > 1
+            self._size.crowded = len(parts) > 1
             if not self._running:
                 self._last = time.perf_counter()
             self._running += 1

@@ -23,6 +23,8 @@ class BatchSize:
         self._load = 0
         self.rows = 1
         """A batch that has so many is full."""
+        self.crowded = False
+        """The last batch had more than one request in it. Queues come and go, even between two batches of a crowd."""
         self._begin(0, 0)
 
     def add(self, rows: int, seconds: float, present: int, running: int) -> None:
