@@ -237,13 +237,14 @@ class EngineExecutor:
             return by_parameters
 
         def start_automatic(parts: list[Part], on_done: Callable[[], None]) -> None:
-            self._observe_waits(ENGINE_THREADS, waits(parts))
+            waited = waits(parts)
 
             def done() -> None:
                 on_done()
                 state.forget_if_idle(key, automatic)
 
             self._submit(state, state.threads, work.batch(parts, None), done)
+            self._observe_waits(ENGINE_THREADS, waited)  # while the thread wakes up
 
         automatic = AutomaticQueue(state.batch_size(work.outputs, inputs), start_automatic)
         return automatic
