@@ -14,8 +14,8 @@ class BatchSize:
     """For one kind of request, the number of rows by which most are done under the present load.
 
     That is learned for each load apart, by the number of rows that wait and run at a time, in powers of two: a lone
-    client tells nothing of what is best for a crowd. It begins with half of them, so that one half can be computed while
-    the answers to the other are sent and their next requests read; larger and smaller batches are tried beside that.
+    client tells nothing of what is best for a crowd. It begins with half of them, so that one half can be computed
+    while the answers to the other are sent and their next requests read; larger and smaller batches are tried beside.
     """
 
     def __init__(self) -> None:
