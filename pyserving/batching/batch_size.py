@@ -14,8 +14,9 @@ class BatchSize:
     """For one kind of request, the number of rows by which most are done under the present load.
 
     That is learned for each load apart, by the number of rows that wait and run at a time, in powers of two: a lone
-    client tells nothing of what is best for a crowd. It begins with half of them, so that one half can be computed
-    while the answers to the other are sent and their next requests read; larger and smaller batches are tried beside.
+    client tells nothing of what is best for a crowd. It begins with a quarter of them, so that two batches can be
+    computed side by side while answers are sent and requests read; larger and smaller batches are tried beside. Quick
+    models find their size in a second; slow ones, which take longer to learn of, are at their best with few rows.
     """
 
     def __init__(self) -> None:
@@ -52,10 +53,11 @@ class BatchSize:
         """A new sample."""
         self._load = load
         self.rows = self._ladders[load].number
-        self._at_once = running + 1
-        self._left_out = running
+        self._at_once: int = running + 1
+        self._left_out: int = running
         """Batches that are not of this sample: they began when another size may have been tried."""
-        self._highest = 0
+        self._highest: int = 0
         """The highest load that was seen."""
-        self._batches = self._rows = 0
-        self._seconds = 0.0
+        self._batches: int = 0
+        self._rows: int = 0
+        self._seconds: float = 0.0

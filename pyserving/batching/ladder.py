@@ -8,8 +8,8 @@ _NEEDED = 3
 """A trial goes on until so many comparisons agree: the best of five."""
 _HOPELESS = 2.0
 """Where another number costs so many times what the choice does, one comparison is enough."""
-_STEPS = (-1, 1, -2, 2)
-"""How far down or up a trial goes, the next where one found nothing better. One step that gains nothing is no reason
+_STEPS = (1, -1, 2, -2)
+"""How far up or down a trial goes, the next where one found nothing better. One step that gains nothing is no reason
 not to try the next."""
 _PAUSE, _LONGEST_PAUSE = 4, 512
 """Samples between two trials; twice as many after each that found nothing better."""
@@ -18,14 +18,14 @@ _PAUSE, _LONGEST_PAUSE = 4, 512
 class Ladder:
     """The powers of two from 1 up to a limit.
 
-    It begins with half the limit. Now and then another is tried: by samples that take turns with those of the choice,
-    each compared with the one right before it, for what else a machine does changes all costs from one second to the
-    next.
+    It begins with a quarter of the limit. Now and then another is tried: by samples that take turns with those of the
+    choice, each compared with the one right before it, for what else a machine does changes all costs from one second
+    to the next.
     """
 
     def __init__(self, most: int) -> None:
         self._top = most.bit_length() - 1
-        self._choice = max(0, self._top - 1)
+        self._choice = max(0, self._top - 2)
         self._steps = deque(_STEPS)
         self._pause = self._left = _PAUSE
         """Samples until the next trial begins."""

@@ -28,8 +28,8 @@ def learned(cost: Callable[[int], float]) -> int:
     return max(set(numbers), key=numbers.count)
 
 
-def test_it_begins_with_half() -> None:
-    assert [Ladder(most).number for most in (1, 2, 4, 64)] == [1, 1, 2, 32]
+def test_it_begins_with_a_quarter() -> None:
+    assert [Ladder(most).number for most in (1, 2, 4, 64)] == [1, 1, 1, 16]
 
 
 def test_it_climbs_while_the_cost_falls() -> None:
@@ -41,7 +41,7 @@ def test_it_descends_while_the_cost_falls() -> None:
 
 
 def test_it_stays_where_all_cost_the_same() -> None:
-    assert learned(lambda rows: 1e-2) == MOST // 2
+    assert learned(lambda rows: 1e-2) == MOST // 4
 
 
 def test_it_finds_what_lies_between() -> None:
@@ -135,7 +135,7 @@ def test_of_a_small_crowd_no_batch_is_expected_that_it_cannot_fill() -> None:
 def test_a_few_slow_batches_are_enough_to_split_a_crowd() -> None:
     size = BatchSize()
     crowd(size, 32, lambda rows: 1.0, 1)
-    assert size.rows == 16
+    assert size.rows == 8
 
 
 def test_batches_that_began_with_another_size_do_not_count() -> None:
