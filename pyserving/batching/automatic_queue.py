@@ -26,8 +26,9 @@ class AutomaticQueue:
         self._waiting: deque[Part] = deque()
         self._rows = 0
         self._running = 0
-        self._present = 0
-        """Rows that wait or run."""
+        self._present = self._most_present = 0
+        """Rows that somebody waits for, now and at most since a batch was done: each client's once, for it sends its next
+        request when it has its answer."""
         self._starting = False
         self._last = 0.0
         """When the last batch was done, or the first of several that run was begun."""
@@ -45,15 +46,16 @@ class AutomaticQueue:
             self._waiting.append(part)
         self._rows += request.rows
         self._present += request.rows
+        self._most_present = max(self._most_present, self._present)
         self._start_soon()
 
     def discard(self, request: Request) -> None:
-        """Nobody waits for ``request`` any more: if it is still here, it leaves."""
+        """Nobody waits for ``request`` any more: if it is still here, it leaves. To be called once for each."""
+        self._present -= request.rows
         for part in self._waiting:
             if part.request is request:
                 self._waiting.remove(part)
                 self._rows -= part.rows
-                self._present -= part.rows
                 part.handle.release()
                 break
 
@@ -89,7 +91,7 @@ class AutomaticQueue:
         """A batch of so many rows has been run."""
         now = time.perf_counter()
         self._running -= 1
-        self._size.add(rows, now - self._last, self._present, self._running)
+        self._size.add(rows, now - self._last, max(rows, self._most_present), self._running)
+        self._most_present = self._present
         self._last = now
-        self._present -= rows
         self._start_soon()

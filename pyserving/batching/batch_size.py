@@ -31,7 +31,7 @@ class BatchSize:
     def add(self, rows: int, seconds: float, present: int, running: int) -> None:
         """A batch of ``rows`` is done, ``seconds`` after the one before it, or after its own start if none ran then.
 
-        ``present``: its rows, and those that waited or ran at the time. ``running``: other batches that run.
+        ``present``: the rows that waited or ran at the same time, at most. ``running``: other batches that run.
         """
         load = min((present - 1).bit_length(), len(self._ladders) - 1)
         if load > self._load:
