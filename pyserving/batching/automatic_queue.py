@@ -27,8 +27,8 @@ class AutomaticQueue:
         self._rows = 0
         self._running = 0
         self._present = self._most_present = 0
-        """Rows that somebody waits for, now and at most since a batch was done: each client's once, for it sends its next
-        request when it has its answer."""
+        """Rows that somebody waits for, now and at most since a batch was done: each client's once, for it sends its
+        next request when it has its answer."""
         self._starting = False
         self._last = 0.0
         """When the last batch was done, or the first of several that run was begun."""

@@ -331,7 +331,7 @@ def test_a_crowd_is_found_to_be_cheaper_in_large_batches(monkeypatch: pytest.Mon
 
     async def main() -> None:
         executor = EngineExecutor(4, AUTOMATIC)
-        for _ in range(40):
+        for _ in range(200):
             version.model.runs.clear()
             await asyncio.gather(*(ask(executor, version, serve, {"x": floats(1)}) for _ in range(16)))
 
