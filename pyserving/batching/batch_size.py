@@ -26,7 +26,13 @@ class BatchSize:
         """A batch that has so many is full."""
         self.crowded = False
         """The last batch had more than one request in it. Queues come and go, even between two batches of a crowd."""
-        self._begin(0, 0)
+        self._at_once = 1
+        self._left_out = 0
+        """Batches that are not of this sample: they began when another size may have been tried."""
+        self._highest = 0
+        """The highest load that was seen."""
+        self._batches = self._rows = 0
+        self._seconds = 0.0
 
     def add(self, rows: int, seconds: float, present: int, running: int) -> None:
         """A batch of ``rows`` is done, ``seconds`` after the one before it, or after its own start if none ran then.
@@ -53,11 +59,8 @@ class BatchSize:
         """A new sample."""
         self._load = load
         self.rows = self._ladders[load].number
-        self._at_once: int = running + 1
-        self._left_out: int = running
-        """Batches that are not of this sample: they began when another size may have been tried."""
-        self._highest: int = 0
-        """The highest load that was seen."""
-        self._batches: int = 0
-        self._rows: int = 0
-        self._seconds: float = 0.0
+        self._at_once = running + 1
+        self._left_out = running
+        self._highest = 0
+        self._batches = self._rows = 0
+        self._seconds = 0.0
