@@ -67,7 +67,10 @@ def _example(value: Any) -> bytes:
     # Of two features of one name the last counts, other than anywhere else.
     members: Iterable[tuple[str, Any]] = value.members if isinstance(value, JsonObject) else value.items()
     for name, content in members:
-        feature = features[name]
+        try:
+            feature = features[name]
+        except UnicodeEncodeError:
+            raise invalid_argument(f"Expected names of features in UTF-8, got {ascii(name)}") from None
         feature.Clear()
         for element in content if isinstance(content, list) else [content]:
             _add(element, name, feature)
