@@ -19,9 +19,9 @@ _SAMPLES: Mapping[DType, object] = {
 }
 
 
-def curl_line(name: str, model: Model, rest_address: str) -> str:
+def curl_line(name: str, model: Model, rest_address: str, scheme: str = "http") -> str:
     """A curl command that predicts with the model's default signature, or shows its signatures if that is too long."""
-    url = f"http://{rest_address}/v1/models/{name}"
+    url = f"{scheme}://{rest_address}/v1/models/{name}"
     signature = _signature(model)
     body = None if signature is None else _body(signature)
     if signature is None or body is None:

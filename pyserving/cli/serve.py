@@ -292,6 +292,7 @@ def _show(console: Console, secure: bool, web_console: bool, directory: Director
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("model", "version", "state", "path"):
         table.add_column(heading)
+    scheme = "https" if secure else "http"
     examples = []
     for model in directory.models:
         states = directory.monitor.states(model.name)
@@ -304,12 +305,12 @@ def _show(console: Console, secure: bool, web_console: bool, directory: Director
             table.add_row(model.name, "-", "[yellow]waiting for a version", model.base_path)
         if ports.rest_address and any(state.state is State.AVAILABLE for state in states):
             with directory.serving.acquire(model.name) as handle:
-                examples.append(curl_line(model.name, handle.servable, ports.rest_address))
+                examples.append(curl_line(model.name, handle.servable, ports.rest_address, scheme))
     console.print()
     console.print(table)
     console.print()
     if ports.rest_address:
-        origin = f"{'https' if secure else 'http'}://{ports.rest_address}"
+        origin = f"{scheme}://{ports.rest_address}"
         console.print(f"REST  {origin}/v1/models", highlight=False)
         if web_console:
             console.print(f"web   {origin}/", highlight=False)

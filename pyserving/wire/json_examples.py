@@ -70,7 +70,7 @@ def _example(value: Any) -> bytes:
         try:
             feature = features[name]
         except UnicodeEncodeError:
-            raise invalid_argument(f"Expected names of features in UTF-8, got {ascii(name)}") from None
+            raise invalid_argument(f"Expected names of features in UTF-8, got {name!a}") from None
         feature.Clear()
         for element in content if isinstance(content, list) else [content]:
             _add(element, name, feature)

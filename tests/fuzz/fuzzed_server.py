@@ -331,7 +331,9 @@ class Http2(Target):
         while len(answer) >= 9:
             kinds.add(answer[3])
             answer = answer[9 + int.from_bytes(answer[:3], "big") :]
-        return "goaway" if 7 in kinds else "answer" if 1 in kinds else "nothing"
+        if 7 in kinds:
+            return "goaway"
+        return "answer" if 0 in kinds else "refusal" if 1 in kinds else "nothing"
 
 
 class Protobuf(Http2):
