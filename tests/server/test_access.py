@@ -358,3 +358,10 @@ def test_the_command(tmp_path: Path) -> None:
 
 def test_health_is_open() -> None:
     assert RPC_NEEDS["/grpc.health.v1.Health/Check"] is OPEN
+
+
+@pytest.mark.parametrize("name", ["..%2F..%2Fetc%2Fpasswd", "%2Fetc", "..", "scale%2F1", "scale%00", "%2e%2e%5c"])
+def test_a_name_never_becomes_a_path(server: RunningServer, tokens: dict[str, str], name: str) -> None:
+    """It is looked up among the models that are configured, and that is all."""
+    for path in (f"/v1/models/{name}", f"/v1/models/{name}/metadata", f"/v1/models/scale/labels/{name}"):
+        assert ask(server, path, **bearer(tokens["read"]))[0] in (400, 404)
