@@ -82,8 +82,22 @@ def strings() -> Save:
     )
 
 
+def products() -> Save:
+    """Little to read and much to compute: matrices made of 512 numbers are multiplied, some 10 ms a row."""
+
+    def traces(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        one = x[:, :, None] * x[:, None, :]
+        product = one
+        for _ in range(4):
+            product = tf.tanh(tf.matmul(product, one) / 512.0)
+        return {"y": tf.reduce_sum(product, axis=[1, 2])}
+
+    return _with_signature(tf.Module(), tf.TensorSpec([None, 512], tf.float32, "x"), traces)
+
+
 MODELS: dict[str, Callable[[], Save]] = {
-    build.__name__: build for build in (half_plus_two, mnist, mobilenet_v2, resnet50, image, image_bytes, strings)
+    build.__name__: build
+    for build in (half_plus_two, mnist, mobilenet_v2, resnet50, image, image_bytes, strings, products)
 }
 
 

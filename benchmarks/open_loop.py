@@ -111,7 +111,9 @@ class Latencies:
 class Running:
     """A generator in a process of its own."""
 
-    def __init__(self, url: str, body: bytes, rate: float, seconds: float, connections: int) -> None:
+    def __init__(
+        self, url: str, body: bytes, rate: float, seconds: float, connections: int, deadline: float | None
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="open-loop-")
         folder = Path(self._folder.name)
         (folder / "body").write_bytes(body)
@@ -120,6 +122,7 @@ class Running:
             [
                 sys.executable, "-m", "benchmarks.open_loop", url, f"--rate={rate}", f"--seconds={seconds}",
                 f"--connections={connections}", f"--body={folder / 'body'}", f"--save={self._saved}",
+                *([] if deadline is None else [f"--deadline={deadline}"]),
             ],
             cwd=Path(__file__).resolve().parent.parent,
             stdout=subprocess.DEVNULL,
@@ -147,25 +150,35 @@ class Running:
         self._folder.cleanup()
 
 
-def start(url: str, body: bytes, *, rate: float, seconds: float, connections: int = 64) -> Running:
+def start(
+    url: str, body: bytes, *, rate: float, seconds: float, connections: int = 64, deadline: float | None = None
+) -> Running:
     """Begins to send ``body`` in a new process, for half a second later than now, as ``run`` does."""
-    return Running(url, body, rate, seconds, connections)
+    return Running(url, body, rate, seconds, connections, deadline)
 
 
 def run(
-    url: str, body: bytes, *, rate: float, seconds: float, connections: int = 64, stop: threading.Event | None = None
+    url: str,
+    body: bytes,
+    *,
+    rate: float,
+    seconds: float,
+    connections: int = 64,
+    deadline: float | None = None,
+    stop: threading.Event | None = None,
 ) -> Latencies:
     """Sends ``body`` to ``url`` so many times per second, on this thread, and returns when all is answered.
 
     ``http://host:port/path``: POSTs JSON, on connections of HTTP/1.1. ``grpc://host:port/Service/Method``: a unary
     call of the message ``body``, on connections of HTTP/2. A request takes the connection that was used last of
     those that are idle; where all are busy a new one, up to ``connections``; then it waits, or, over gRPC, takes the
-    one with the fewest calls. Once ``stop`` is set nothing more is sent.
+    one with the fewest calls. ``deadline``: seconds that the server is told it has for each. Once ``stop`` is set
+    nothing more is sent.
     """
     _set_timer_slack()
     target = urlsplit(url)
     count = max(1, round(rate * seconds))
-    clients = _Clients(target, body, connections)
+    clients = _Clients(target, body, connections, deadline)
     clients.open_one()
     taken = np.full(count, np.inf)
     late = np.zeros(count)
@@ -217,11 +230,12 @@ class _Protocol(Protocol):
 class _Http1:
     """One request at a time."""
 
-    def __init__(self, target: SplitResult, body: bytes) -> None:
+    def __init__(self, target: SplitResult, body: bytes, timeout: str) -> None:
         head = (
             f"POST {target.path or '/'} HTTP/1.1\r\nHost: {target.netloc}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         )
+        head += f"Grpc-Timeout: {timeout}\r\n\r\n" if timeout else "\r\n"
         self._request = head.encode() + body
         self._parser = httptools.HttpResponseParser(self)
         self._complete = False
@@ -248,7 +262,7 @@ class _Http1:
 class _Grpc:
     """Any number of calls at a time."""
 
-    def __init__(self, target: SplitResult, body: bytes) -> None:
+    def __init__(self, target: SplitResult, body: bytes, timeout: str) -> None:
         self._h2 = ngh2.Connection(ngh2.Role.CLIENT)
         self._h2.initiate_connection({ngh2.Setting.INITIAL_WINDOW_SIZE: _WINDOW})
         self._h2.set_local_window_size(_WINDOW)
@@ -256,6 +270,8 @@ class _Grpc:
             (b":method", b"POST"), (b":scheme", b"http"), (b":path", target.path.encode()),
             (b":authority", target.netloc.encode()), (b"content-type", b"application/grpc"), (b"te", b"trailers"),
         ]  # fmt: skip
+        if timeout:
+            self._headers.append((b"grpc-timeout", timeout.encode()))
         self._message = b"\0" + len(body).to_bytes(4, "big") + body
         self._numbers: dict[int, int] = {}
         self._well: set[int] = set()
@@ -288,8 +304,10 @@ class _Grpc:
 class _Connection:
     """A socket that never blocks, and the protocol on it."""
 
-    def __init__(self, target: SplitResult, body: bytes) -> None:
-        self.protocol: _Protocol = _Grpc(target, body) if target.scheme == "grpc" else _Http1(target, body)
+    def __init__(self, target: SplitResult, body: bytes, timeout: str) -> None:
+        """``timeout``: in gRPC's format; empty: none."""
+        kind = _Grpc if target.scheme == "grpc" else _Http1
+        self.protocol: _Protocol = kind(target, body, timeout)
         self.socket = socket.create_connection((target.hostname, target.port), timeout=_PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
@@ -316,19 +334,20 @@ class _Connection:
 class _Clients:
     """The connections, and the requests that wait for one."""
 
-    def __init__(self, target: SplitResult, body: bytes, most: int) -> None:
+    def __init__(self, target: SplitResult, body: bytes, most: int, deadline: float | None) -> None:
         if target.scheme not in ("http", "grpc") or target.port is None:
             raise ValueError(
                 f"expected http://host:port/path or grpc://host:port/Service/Method, got {target.geturl()}"
             )
         self._target, self._body, self._most = target, body, most
+        self._timeout = "" if deadline is None else f"{round(deadline * 1e3)}m"
         self._multiplexes = target.scheme == "grpc"
         self._all: list[_Connection] = []
         self._idle: list[_Connection] = []
         self._waiting: deque[int] = deque()
 
     def open_one(self) -> None:
-        connection = _Connection(self._target, self._body)
+        connection = _Connection(self._target, self._body, self._timeout)
         self._all.append(connection)
         self._idle.append(connection)
 
@@ -417,13 +436,22 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--connections", type=int, default=64, help="at most so many, opened as they are needed")
     parser.add_argument("--body", type=Path, help="file with the body or message; without it half_plus_two's, in JSON")
+    parser.add_argument("--deadline", type=float, help="seconds that the server is told it has for each")
     parser.add_argument("--save", type=Path, help="file for the latency of each request (see Latencies.read)")
     given = parser.parse_args()
     body = given.body.read_bytes() if given.body else HALF_PLUS_TWO
     stop = threading.Event()
     _go_first()
     signal.signal(signal.SIGINT, lambda *_: stop.set())
-    latencies = run(given.url, body, rate=given.rate, seconds=given.seconds, connections=given.connections, stop=stop)
+    latencies = run(
+        given.url,
+        body,
+        rate=given.rate,
+        seconds=given.seconds,
+        connections=given.connections,
+        deadline=given.deadline,
+        stop=stop,
+    )
     if given.save:
         latencies.save(given.save)
     print(json.dumps({name: round(value, 3) for name, value in latencies.summary().items()}, ensure_ascii=False))

@@ -131,6 +131,8 @@ class Lane:
     in_flight: int = 0
     run: CostEstimate = field(default_factory=CostEstimate)
     """How long calls take, from their beginning to their end."""
+    longest: float = 0.0
+    """How long the slower ones take: a call that ends too late was in vain, and with it all that was joined in it."""
     _waiting_cost: list[float] = field(default_factory=lambda: [0.0] * len(Priority))
     """Of the requests that wait, by their priority."""
     _running_cost: float = 0.0
@@ -229,6 +231,8 @@ class Lane:
     def ran(self, seconds: float) -> None:
         """A call took so long. Any thread may call."""
         self.run.add(seconds)
+        if self.run.settled:
+            self.longest = max(seconds, 0.95 * self.longest + 0.05 * seconds)
 
     def too_late(self, request: Request, now: float) -> ServingError | None:
         """Why ``request``, whose call is about to begin, need not be computed: it would not end in time.
@@ -240,14 +244,14 @@ class Lane:
             or request.must_run
             or not self._admission.options.watch_deadlines
             or not self.run.settled
-            or now + self.run.seconds < request.deadline
+            or now + self.longest < request.deadline
         ):
             return None
         self._admission.tell_refused(self.name, DEADLINE)
         return _refusal(
             f"cannot be answered within its deadline: {request.deadline - now:.3f} s are left, and a call of model "
-            f"{self.name} takes about {self.run.seconds:.3f} s",
-            self.run.seconds,
+            f"{self.name} takes up to {self.longest:.3f} s",
+            self.longest,
         )
 
     # All below is under the lock
@@ -284,7 +288,7 @@ class Lane:
         # One at least is always let in, and shows how things are by now.
         if admission.options.watch_deadlines and request.deadline is not None and self.in_flight and self.run.settled:
             left = request.deadline - time.monotonic()
-            need = self._wait(request.priority) + max(self.run.seconds, 0.0 if cost == math.inf else cost)
+            need = self._wait(request.priority) + max(self.longest, 0.0 if cost == math.inf else cost)
             if need > left:
                 text = (
                     f"cannot be answered within its deadline: {left:.3f} s are left, and with {self.waiting} requests "

@@ -701,13 +701,11 @@ class ModelOptions(Message):
     max_in_flight: int
     max_queued: int
     priority: int
-    lazy: bool
-    pinned: bool
     @property
     def gate(self) -> GateOptions: ...
     @property
     def traffic(self) -> TrafficOptions: ...
-    def __init__(self, *, max_in_flight: int | None = ..., max_queued: int | None = ..., priority: int | None = ..., lazy: bool | None = ..., pinned: bool | None = ..., gate: GateOptions | None = ..., traffic: TrafficOptions | None = ...) -> None: ...
+    def __init__(self, *, max_in_flight: int | None = ..., max_queued: int | None = ..., priority: int | None = ..., gate: GateOptions | None = ..., traffic: TrafficOptions | None = ...) -> None: ...
 class GateOptions(Message):
     golden_requests: str
     @property

@@ -1,0 +1,167 @@
+"""More requests than a server can do, with deadlines: how many are answered in time.
+
+    python -m benchmarks.overload [--model products] [--seconds 6] [--deadline 0.5]
+
+The capacity is what a closed loop of 32 gRPC calls gets answered. Then requests leave at a fixed rate, at 1, 2 and 3
+times that, whether or not answers come; the server is told the deadline of each. Goodput: good answers within the
+deadline, counted from when a request was due, per second. The same is measured without ``--refuse_late_requests``.
+Writes benchmarks/results/overload.{md,json}.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+
+from benchmarks import closed_loop, open_loop
+from benchmarks.exported import base_path
+from benchmarks.running import ROOT, free_port, running
+from benchmarks.workloads import WORKLOADS, Workload
+
+RESULTS = ROOT / "benchmarks" / "results"
+METHOD = "tensorflow.serving.PredictionService/Predict"
+CONNECTIONS = 32
+WARM_SECONDS = 3
+LOADS = (1.0, 2.0, 3.0)
+WAYS = {"refusing": "true", "not refusing": "false"}
+
+
+PRODUCTS = Workload(
+    "products.grpc",
+    "products",
+    "x",
+    lambda: np.random.default_rng(1).random((1, 512), np.float32),
+    "grpc",
+)
+"""What counts here is the engine: with large messages it would be the reading of those that are refused, too."""
+
+
+def message_of(model: str) -> bytes:
+    return PRODUCTS.message if model == PRODUCTS.model else WORKLOADS[f"{model}.grpc"].message
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One load. Times in milliseconds."""
+
+    way: str
+    load: float
+    """Rate of arrival ÷ capacity."""
+    rate: float
+    goodput: float
+    """Answers within the deadline, per second."""
+    late: float
+    """Good answers after it, per second."""
+    refused: float
+    """All else, per second."""
+    p50: float
+    """Of the good answers."""
+    p99: float
+    generator_late_p99: float
+
+
+@contextmanager
+def server(model: str, refuse_late: str, log: Path) -> Iterator[int]:
+    """A server with this model, by its gRPC port."""
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "pyserving.cli.model_server", "--accelerate=off", f"--port={port}"),
+        *(f"--model_name={model}", f"--model_base_path={base_path(model)}", f"--refuse_late_requests={refuse_late}"),
+    ]
+    with running(command, port, log=log):
+        yield port
+
+
+def capacity(model: str, port: int, seconds: float) -> float:
+    """Requests per second in a closed loop."""
+    message = message_of(model)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        answer: bytes = channel.unary_unary(f"/{METHOD}")(message, timeout=60)
+    rates = []
+    for duration in (WARM_SECONDS, seconds):
+        load = closed_loop.grpc(
+            f"http://127.0.0.1:{port}/{METHOD}",
+            message,
+            answer_bytes=len(answer),
+            connections=CONNECTIONS,
+            seconds=duration,
+        )
+        rates.append((load.requests - load.failed) / load.seconds)
+    return rates[-1]
+
+
+def measure(way: str, model: str, port: int, load: float, rate: float, seconds: float, deadline: float) -> Sample:
+    message = message_of(model)
+    url = f"grpc://127.0.0.1:{port}/{METHOD}"
+    found = open_loop.start(url, message, rate=rate, seconds=seconds, connections=16, deadline=deadline).result()
+    good = found.seconds[~found.failed]
+    in_time = good[good <= deadline]
+    p50, p99 = np.percentile(good, [50, 99], method="higher") * 1e3 if len(good) else (float("nan"), float("nan"))
+    return Sample(
+        way,
+        load,
+        rate,
+        len(in_time) / seconds,
+        (len(good) - len(in_time)) / seconds,
+        int(found.failed.sum()) / seconds,
+        float(p50),
+        float(p99),
+        float(np.percentile(found.late, 99)) * 1e3,
+    )
+
+
+def report(model: str, deadline: float, found: float, samples: list[Sample]) -> list[str]:
+    lines = [
+        f"{model}, deadline {deadline * 1e3:.0f} ms, capacity {found:.1f} requests/s, "
+        f"load average at the end {os.getloadavg()[0]:.1f}",
+        "",
+        "| | load | offered/s | goodput/s | late/s | refused or failed/s | p50 ms | p99 ms |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {s.way} | {s.load:g} × | {s.rate:.0f} | {s.goodput:.1f} | {s.late:.1f} | {s.refused:.1f} | {s.p50:.0f} | "
+        f"{s.p99:.0f} |"
+        for s in samples
+    ]
+    for way in WAYS:
+        own = [s.goodput for s in samples if s.way == way]
+        if own and max(own):
+            lines.append(f"\n{way}: goodput at {LOADS[-1]:g} × capacity ÷ the peak: {own[-1] / max(own):.2f}")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measures goodput under overload.")
+    parser.add_argument("--model", default="products", choices=("mnist", "mobilenet_v2", "products"))
+    parser.add_argument("--seconds", type=float, default=6, help="of each measurement")
+    parser.add_argument("--deadline", type=float, default=0.5, help="in seconds")
+    parser.add_argument("--way", action="append", choices=list(WAYS), help="by default both")
+    given = parser.parse_args()
+    samples: list[Sample] = []
+    found = 0.0
+    with tempfile.TemporaryDirectory(prefix="overload-") as scratch:
+        for way in given.way or WAYS:
+            with server(given.model, WAYS[way], Path(scratch, "log")) as port:
+                own = capacity(given.model, port, given.seconds / 2)
+                found = found or own  # one scale for both
+                for load in LOADS:
+                    rate = load * found
+                    samples.append(measure(way, given.model, port, load, rate, given.seconds, given.deadline))
+                    print(samples[-1], file=sys.stderr)
+    text = "\n".join(report(given.model, given.deadline, found, samples))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "overload.md").write_text(text + "\n")
+    (RESULTS / "overload.json").write_text(json.dumps([asdict(sample) for sample in samples], indent=1))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
