@@ -18,6 +18,10 @@ from pyserving.core.errors import Code, ServingError
 
 _WINDOW = 0.02
 """Seconds of work that are one sample of a lane's speed."""
+_MARGIN = 1.2
+"""For what a call takes: one that ends too late was in vain, and with it all that was joined in it."""
+_QUEUE_MARGIN = 2.0
+"""For the way through the queue: half a deadline of work is enough to keep all threads busy."""
 _MIN_RETRY, _USUAL_RETRY, _MAX_RETRY = 0.01, 1.0, 30.0
 
 Refused = Callable[[str, str], None]
@@ -131,8 +135,8 @@ class Lane:
     in_flight: int = 0
     run: CostEstimate = field(default_factory=CostEstimate)
     """How long calls take, from their beginning to their end."""
-    longest: float = 0.0
-    """How long the slower ones take: a call that ends too late was in vain, and with it all that was joined in it."""
+    pace: float = 0.0
+    """Cost that one call gets done in a second, more than 1 where requests share it; 0: not known."""
     _waiting_cost: list[float] = field(default_factory=lambda: [0.0] * len(Priority))
     """Of the requests that wait, by their priority."""
     _running_cost: float = 0.0
@@ -222,6 +226,9 @@ class Lane:
             elif number:
                 self._mean_cost += 0.1 * (cost / number - self._mean_cost)
             self._done += cost
+            if cost and now > began:
+                pace = cost / (now - began)
+                self.pace += 0.2 * (pace - self.pace) if self.pace else pace
             if self._busy >= _WINDOW:
                 speed = self._done / self._busy
                 # Hope comes quicker than despair: who waits in vain is refused when it is their turn, and costs little.
@@ -231,27 +238,29 @@ class Lane:
     def ran(self, seconds: float) -> None:
         """A call took so long. Any thread may call."""
         self.run.add(seconds)
-        if self.run.settled:
-            self.longest = max(seconds, 0.95 * self.longest + 0.05 * seconds)
 
-    def too_late(self, request: Request, now: float) -> ServingError | None:
+    def too_late(self, request: Request, now: float, cost: float) -> ServingError | None:
         """Why ``request``, whose call is about to begin, need not be computed: it would not end in time.
 
-        One that came when there was no other is computed in any case: from it is learned how long calls take now.
+        ``cost``: of all that the call is to compute. One that came when there was no other is computed in any case:
+        from it is learned how long calls take now.
         """
         if (
             request.deadline is None
             or request.must_run
             or not self._admission.options.watch_deadlines
             or not self.run.settled
-            or now + self.longest < request.deadline
+            or not self.pace
         ):
+            return None
+        seconds = _MARGIN * cost / self.pace
+        if now + seconds < request.deadline:
             return None
         self._admission.tell_refused(self.name, DEADLINE)
         return _refusal(
-            f"cannot be answered within its deadline: {request.deadline - now:.3f} s are left, and a call of model "
-            f"{self.name} takes up to {self.longest:.3f} s",
-            self.longest,
+            f"cannot be answered within its deadline: {request.deadline - now:.3f} s are left, and the call of model "
+            f"{self.name} would take about {seconds:.3f} s",
+            seconds,
         )
 
     # All below is under the lock
@@ -288,7 +297,8 @@ class Lane:
         # One at least is always let in, and shows how things are by now.
         if admission.options.watch_deadlines and request.deadline is not None and self.in_flight and self.run.settled:
             left = request.deadline - time.monotonic()
-            need = self._wait(request.priority) + max(self.longest, 0.0 if cost == math.inf else cost)
+            own = self._mean_cost if cost == math.inf else cost
+            need = _QUEUE_MARGIN * (self._wait(request.priority) + (own / self.pace if self.pace else own))
             if need > left:
                 text = (
                     f"cannot be answered within its deadline: {left:.3f} s are left, and with {self.waiting} requests "

@@ -46,11 +46,12 @@ class BatchRun:
 
     def _run(self) -> None:
         now = time.monotonic()
+        cost = sum(part.request.cost for part in self.parts)
         parts = []
         for part in self.parts:
             if _is_late(part.request, now):
                 self.deliver([(part.settle, deadline_exceeded())])
-            elif refusal := self.lane.too_late(part.request, now):
+            elif refusal := self.lane.too_late(part.request, now, cost):
                 self.deliver([(part.settle, refusal)])
             elif not part.request.done:
                 parts.append(part)

@@ -128,6 +128,12 @@ from pyserving.transport.limits import HttpLimits
     help="Refuse at once what cannot be answered within its deadline.",
 )
 @click.option(
+    "--request-memory",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Bytes that requests may take at a time; larger ones are refused. 0: what the machine or container has free.",
+)
+@click.option(
     "--grace",
     type=click.FloatRange(min=0),
     default=30.0,
@@ -200,6 +206,7 @@ def serve(
     max_in_flight: int | None,
     max_in_flight_per_model: int | None,
     refuse_late: bool,
+    request_memory: int,
     grace: float,
     tls_cert: str,
     tls_key: str,
@@ -234,6 +241,7 @@ def serve(
             acceleration=AccelerationOptions(Acceleration(accelerate), acceleration_cache, acceleration_requests),
             batching=Batching(batching),
             never_automatic=batching_exclude,
+            request_memory=request_memory,
             admission=AdmissionOptions(
                 Limits(max_in_flight, max_queued),
                 Limits(max_in_flight_per_model, max_queued_per_model),

@@ -8,6 +8,7 @@ from pyserving.batching.priority import Priority
 from pyserving.monitoring.metrics import Counter, Gauge, Labels, Registry
 from pyserving.protos import messages
 from pyserving.sources.model_config import ModelConfig
+from pyserving.transport.request_memory import RequestMemory
 
 _PRIORITIES = {
     messages.ModelOptions.HIGH: Priority.HIGH,
@@ -48,3 +49,13 @@ def new_admission(options: AdmissionOptions, registry: Registry) -> Admission:
 
     registry.add(Gauge("pyserving_queued_requests", ["model_name"], waiting))
     return admission
+
+
+def new_request_memory(limit: int | None, workers: int, registry: Registry) -> RequestMemory | None:
+    """With its metrics; see ``Settings.request_memory``."""
+    if limit is None:
+        return None
+    refused = registry.add(Counter("pyserving_requests_refused_for_memory_total", [])).labels()
+    memory = RequestMemory(limit // workers or None, refused.add)
+    registry.add(Gauge("pyserving_request_memory_bytes", [], lambda: {(): memory.held}))
+    return memory

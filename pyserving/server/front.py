@@ -28,7 +28,7 @@ from pyserving.core.state import ServableState
 from pyserving.monitoring.metrics import Family
 from pyserving.monitoring.process import add_process_metrics
 from pyserving.monitoring.serving_metrics import ServingMetrics
-from pyserving.server.admission import new_admission, terms_of
+from pyserving.server.admission import new_admission, new_request_memory, terms_of
 from pyserving.server.aside import Aside
 from pyserving.server.console import Console
 from pyserving.server.directory import Directory
@@ -82,6 +82,7 @@ class Front:
         policies = BatchingPolicies(settings.batching, settings.never_automatic)
         self.metrics = ServingMetrics(directory.has_model)
         self._admission = new_admission(settings.admission, self.metrics.registry)
+        self._request_memory = new_request_memory(settings.request_memory, settings.workers, self.metrics.registry)
         self._executor = EngineExecutor(
             settings.engine_threads, policies, self.metrics.requests_waited, admission=self._admission
         )
@@ -174,13 +175,15 @@ class Front:
 
         self.served_methods = methods.keys() | streaming.keys()
 
+        memory = self._request_memory
+
         def new_grpc_connection(connections: Connections) -> Connection:
-            return GrpcConnection(connections, methods, settings.grpc_limits, streaming, access.rpc_guard)
+            return GrpcConnection(connections, methods, settings.grpc_limits, streaming, access.rpc_guard, memory)
 
         def http_guard(peer: Peer) -> HttpGuard | None:
             return access.http_guard(peer, rest.need, rest.headers)
 
-        http1 = Http1Server(rest.handle, settings.http_limits, http_guard)
+        http1 = Http1Server(rest.handle, settings.http_limits, http_guard, memory)
         fronts: list[tuple[Sequence[socket.socket], NewConnection, ServerTls | None]] = [
             (ports.grpc, new_grpc_connection, tls.grpc),
             (ports.grpc_unix, new_grpc_connection, None),

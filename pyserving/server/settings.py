@@ -66,6 +66,8 @@ class Settings:
     """Engine calls that may run at once, besides those that the event loop runs itself."""
     admission: AdmissionOptions = field(default_factory=AdmissionOptions)
     """Which requests may wait for an engine call; each worker counts its own."""
+    request_memory: int | None = None
+    """What all requests in the server may take, refused beyond; 0: what the machine has free; None: no limit."""
     batching: Policy = Batching.AUTOMATIC
     """How requests are joined for one engine call."""
     never_automatic: Collection[str] = ()

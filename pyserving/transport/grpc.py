@@ -12,6 +12,7 @@ from pyserving.transport.grpc_codec import ENCODINGS, MAX_LENGTH, WINDOW_BITS, a
 from pyserving.transport.grpc_limits import GrpcLimits
 from pyserving.transport.http2 import Headers, Http2Connection, Stream, StreamEvents
 from pyserving.transport.listener import Connections
+from pyserving.transport.request_memory import RequestMemory
 
 _NO_STREAMS: Mapping[str, StreamHandler] = {}
 
@@ -26,8 +27,12 @@ class GrpcConnection(Http2Connection):
         limits: GrpcLimits | None = None,
         streaming: Mapping[str, StreamHandler] = _NO_STREAMS,
         guard_for: Callable[[Peer], RpcGuard | None] | None = None,
+        memory: RequestMemory | None = None,
     ) -> None:
-        """``methods`` are the unary ones, ``streaming`` all others. ``guard_for`` is asked once who may do what."""
+        """``methods`` are the unary ones, ``streaming`` all others. ``guard_for`` is asked once who may do what.
+
+        ``memory``: that of all connections' requests.
+        """
         self.limits = limits or GrpcLimits()
         receive = self.limits.max_receive_message
         self.max_receive = MAX_LENGTH if receive < 0 else receive
@@ -39,6 +44,7 @@ class GrpcConnection(Http2Connection):
         self._streaming = streaming
         self._guard_for = guard_for
         self._guard: RpcGuard | None = None
+        self._memory = memory
         self._held = 0
         self._waiting: dict[Call, UnaryCall] = {}  # to start, in the order of their arrival
         self._blocked: dict[Call, StreamingCall] = {}  # until their streams take more
@@ -115,13 +121,18 @@ class GrpcConnection(Http2Connection):
                 Code.RESOURCE_EXHAUSTED,
                 f"The requests in flight on this connection exceed max ({self._held + size} vs. {limit})",
             )
+        if self._memory is not None:
+            self._memory.hold(size)
         self._held += size
 
     def release(self, size: int) -> None:
+        if self._memory is not None:
+            self._memory.release(size)
         self._held -= size
 
     def ended(self, call: Call, held: int) -> None:
-        self._held -= held
+        if held:
+            self.release(held)
         if self._waiting:
             self._waiting.pop(call, None)
         if self._blocked:

@@ -19,11 +19,13 @@ from typing import Final, NoReturn, cast
 import httptools
 
 from pyserving.api.exchange import HttpGuard, HttpHandler, HttpRequest, HttpResponse, Peer, StreamedResponse
+from pyserving.core.errors import ServingError
 from pyserving.transport.body import Body, BodyTooLarge, GzipBody, PlainBody
 from pyserving.transport.eager import EagerTask
 from pyserving.transport.http1_stream import CHUNKED, ResponseStream
 from pyserving.transport.limits import HttpLimits
 from pyserving.transport.listener import Connection, Connections
+from pyserving.transport.request_memory import LARGE, RequestMemory
 from pyserving.transport.response_head import NO_CONTENT, ResponseHeads
 
 logger = logging.getLogger("pyserving.transport")
@@ -37,8 +39,10 @@ class Http1Server:
         handler: HttpHandler,
         limits: HttpLimits | None = None,
         guard_for: Callable[[Peer], HttpGuard | None] | None = None,
+        memory: RequestMemory | None = None,
     ) -> None:
-        """``guard_for`` is asked once for each connection who may do what."""
+        """``guard_for`` is asked once for each connection who may do what. ``memory``: that of all requests."""
+        self.memory: Final = memory
         self.handler: Final = handler
         self.guard_for: Final = guard_for
         self.limits: Final = limits or HttpLimits()
@@ -57,7 +61,7 @@ class _Exchange:
 
     __slots__ = (
         *("connection", "head_only", "http10", "keep_alive"),
-        *("packed", "queued", "request", "response", "size", "stream", "task"),
+        *("held", "packed", "queued", "request", "response", "size", "stream", "task"),
     )
 
     def __init__(
@@ -71,6 +75,8 @@ class _Exchange:
         self.http10 = http10
         self.head_only = False
         self.size = 0
+        self.held = 0
+        """Bytes of the body that memory was promised for."""
         self.queued = False
         self.response: HttpResponse | None = None
         self.stream: ResponseStream | None = None
@@ -170,6 +176,7 @@ class Http1Connection(Connection):
         self._length = 0  # of the body; -1 while it comes in chunks
         self._whole_body = b""
         self._body: Body | None = None
+        self._memory_held = 0
         self._owes_continue = False
 
         # Requests that were read and not answered, in order.
@@ -363,6 +370,8 @@ class Http1Connection(Connection):
             self._length = int(length)
             if self._length > self._limits.max_body:
                 self._stop(_error(413, f"Expected a body of at most {self._limits.max_body} bytes, got {length}"))
+            if self._length >= LARGE:
+                self._hold(self._length)
         elif "transfer-encoding" in headers:
             self._on_transfer_encoding(headers["transfer-encoding"])
         else:
@@ -404,6 +413,9 @@ class Http1Connection(Connection):
         exchange = _Exchange(self, request, self._keep_alive, self._http10)
         exchange.packed = packed
         size = len(body) if packed is None else packed.received
+        if size >= LARGE and not self._memory_held:  # its length was not announced
+            self._hold(size)
+        exchange.held, self._memory_held = self._memory_held, 0
         exchange.head_only = self._method == "HEAD"
         self._state = _IDLE
         self._completed = True
@@ -423,6 +435,29 @@ class Http1Connection(Connection):
             self._unstarted.append(exchange)
             self._queue(exchange, size)
             self.pump()
+
+    def _hold(self, size: int) -> None:
+        """Of the message that is being read: refuses it if it would not fit into memory."""
+        memory = self._server.memory
+        if memory is not None:
+            try:
+                memory.hold(size)
+            except ServingError as error:
+                refusal = _error(429, error.message)
+                refusal.headers = (("Retry-After", "1"),)
+                self._stop(refusal)
+            self._memory_held = size
+
+    def _release(self, exchange: _Exchange | None = None) -> None:
+        """What was held for an exchange, or else for the message that is being read."""
+        held = exchange.held if exchange is not None else self._memory_held
+        if held:
+            assert self._server.memory is not None
+            self._server.memory.release(held)
+            if exchange is not None:
+                exchange.held = 0
+            else:
+                self._memory_held = 0
 
     def _on_transfer_encoding(self, encoding: str) -> None:
         if self._http10:
@@ -523,6 +558,8 @@ class Http1Connection(Connection):
         else:
             self._transport.write(head)
             self._transport.write(body)
+        if exchange.held:
+            self._release(exchange)
         if not keep_alive:
             self._close(linger=self._refusal is not None or bool(self._rest))
 
@@ -550,6 +587,7 @@ class Http1Connection(Connection):
             return
         exchange = self._exchanges.popleft()
         self._held -= exchange.size
+        self._release(exchange)
         if error is not None:
             logger.error("A streamed answer broke off", exc_info=error)
         if error is not None or not exchange.keep_alive or self._draining:
@@ -572,6 +610,7 @@ class Http1Connection(Connection):
         self._state = _IDLE
         self._owes_continue = False
         self._body = None
+        self._release()
         self._deadline = math.inf
         exchange = _Exchange(self, None, keep_alive=False, http10=False)
         exchange.response = response
@@ -675,6 +714,8 @@ class Http1Connection(Connection):
                 exchange.task.cancel()
             if exchange.stream is not None:
                 exchange.stream.cancel()
+            self._release(exchange)
+        self._release()
         self._exchanges.clear()
 
 

@@ -1,6 +1,7 @@
 """Refusals, fairness and priorities, with real requests to a real server."""
 
 import json
+import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -110,3 +111,41 @@ def test_a_reload_changes_limits(served):
     flooding = flood(served, 2, timeout=1)
     codes = {future.code() for future in flooding}
     assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+def refusal_of(server: RunningServer, request: messages.PredictRequest) -> grpc.RpcError | None:
+    """None where it is answered."""
+    try:
+        server.call(PREDICTION + "Predict", request, messages.PredictResponse)
+    except grpc.RpcError as error:
+        return error
+    return None
+
+
+def test_a_request_that_would_not_fit_is_refused_before_its_body_is_read(models_folder: Path, start):
+    server = start([ModelConfig("half_plus_two_tf2", str(models_folder / "half_plus_two_tf2"))], request_memory=6 << 20)
+    server.settled("half_plus_two_tf2")
+    host, port = server.server.ports.rest_address.rsplit(":", 1)
+    head = "POST /v1/models/half_plus_two_tf2:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(head.encode())
+        answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 429 ")
+    assert b"Retry-After: 1" in answer
+    memory = server.server._front._request_memory
+    # One that fits is answered; one of the same size at the same time does not, until the first is gone.
+    body = json.dumps({"instances": [1.0] * 300_000}).encode()
+    fits = f"POST /v1/models/half_plus_two_tf2:predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(fits.encode() + body[:-1])
+        large = predict_request("half_plus_two_tf2", x=tensor(*[1.0] * 300_000))
+        while not (refusal := refusal_of(server, large)):  # until the head of the other has been read
+            pass
+        assert refusal.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "bytes of memory" in refusal.details()
+    while refusal_of(server, large):  # until it is known that the other has gone
+        pass
+    assert len(server.post("half_plus_two_tf2:predict", {"instances": [1.0] * 300_000})["predictions"]) == 300_000
+    metrics = server.metrics()
+    assert metrics["pyserving_requests_refused_for_memory_total{}"] >= 2
+    assert memory.held == 0

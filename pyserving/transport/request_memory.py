@@ -1,0 +1,116 @@
+"""Memory for requests: one that would not fit is refused before it is read, not killed with the server."""
+
+import time
+from collections.abc import Callable
+
+from pyserving.core.errors import Code, ServingError
+
+LARGE = 256 * 1024
+"""Bytes of a body or message from which on it is asked whether it fits: smaller ones are held in check by limits on
+their number."""
+GROWTH = 3
+"""What a request takes at most while it is answered, for each byte of it: itself, its tensors, and the answer. Measured
+for long arrays of JSON and for ``tensor_content``; an answer that is much larger than its request is not foreseen."""
+_HEADROOM = 64 << 20
+"""Bytes that are left to everything else."""
+_SECONDS = 0.05
+"""So long a reading of the free memory holds."""
+
+
+class RequestMemory:
+    """Keeps account of what large requests take. Used on one event loop."""
+
+    def __init__(self, limit: int | None = None, refused: Callable[[], None] | None = None) -> None:
+        """``limit``: bytes that all large requests may take; None: what the machine, or the container, has free.
+
+        ``refused`` is called for each refusal.
+        """
+        self._limit = limit
+        self._refused = refused or (lambda: None)
+        self.held = 0
+        """Bytes that are promised to requests."""
+        self._free = 0
+        self._read = float("-inf")
+
+    def hold(self, size: int) -> None:
+        """Promises what a request of ``size`` bytes takes, until it is released. Raises RESOURCE_EXHAUSTED."""
+        need = GROWTH * size
+        if size >= LARGE:
+            # Some of what is held is in use already, and so not free either: counted twice it errs on the safe side.
+            room = (self._machine_has() if self._limit is None else self._limit) - self.held
+            if need > room:
+                self._refused()
+                error = ServingError(
+                    Code.RESOURCE_EXHAUSTED,
+                    f"The request was refused: its {size} bytes need about {need} bytes of memory, "
+                    f"{max(room, 0)} are free",
+                )
+                error.retry_after = 1.0
+                raise error
+        self.held += need
+
+    def release(self, size: int) -> None:
+        """The opposite."""
+        self.held -= GROWTH * size
+
+    def _machine_has(self) -> int:
+        now = time.monotonic()
+        if now - self._read > _SECONDS:
+            self._read = now
+            self._free = free_memory() - _HEADROOM
+        return self._free
+
+
+def free_memory() -> int:
+    """Bytes that can still be used: MemAvailable, or less within a cgroup (v1 or v2). Without /proc: no bound."""
+    free = _available("/proc/meminfo")
+    for limit, used, stat in _CGROUP_FILES:
+        most, taken = _number(limit), _number(used)
+        if most is not None and taken is not None:
+            # Pages of files that were not used lately are given back before anybody is killed.
+            free = min(free, most - taken + _field(stat, "inactive_file"))
+    return max(0, free)
+
+
+_UNBOUNDED = 1 << 62
+_CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+    ),
+)
+"""Of the container, which sees its own group there."""
+
+
+def _available(path: str) -> int:
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                if line.startswith(b"MemAvailable:"):
+                    return int(line.split()[1]) << 10
+    except OSError:
+        pass
+    return _UNBOUNDED
+
+
+def _number(path: str) -> int | None:
+    """None where there is no such file, or ``max`` in it."""
+    try:
+        with open(path, "rb") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
+
+
+def _field(path: str, name: str) -> int:
+    try:
+        with open(path, encoding="ascii") as file:
+            for line in file:
+                key, _, value = line.partition(" ")
+                if key == name:
+                    return int(value)
+    except OSError:
+        pass
+    return 0
