@@ -74,8 +74,11 @@ def _record_warmup(folder: Path, records: int) -> None:
 class ChangingServer:
     """``pyserving serve`` with the models STEADY and CHANGING. A context manager."""
 
-    def __init__(self, version: Path, *arguments: str) -> None:
-        """``version``: the folder that every version of CHANGING is a copy of. ``arguments``: more for the command."""
+    def __init__(self, version: Path, *arguments: str, options: str = "") -> None:
+        """``version``: the folder that every version of CHANGING is a copy of. ``arguments``: more for the command.
+
+        ``options``: ModelOptions of CHANGING, as text.
+        """
         self._version = version
         self._number = 0
         # Beside the version, so that copies can be hard links: they take no time and no room.
@@ -84,8 +87,8 @@ class ChangingServer:
         self._base.mkdir()
         config = self._folder / "models.config"
         models = "".join(
-            f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}\n'
-            for name, path in ((STEADY, steady_base_path()), (CHANGING, self._base))
+            f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" pyserving {{ {more} }} }}\n'
+            for name, path, more in ((STEADY, steady_base_path(), ""), (CHANGING, self._base, options))
         )
         config.write_text(f"model_config_list {{\n{models}}}\n")
         self.rest, self.grpc = free_port(), free_port()

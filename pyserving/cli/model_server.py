@@ -95,6 +95,7 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         op_libraries=tuple(path for path in flags.custom_op_libraries.split(",") if path),
         prefer_tflite=platform.prefer_tflite,
         python_options=_python_options(flags),
+        isolate=flags.isolate,
         acceleration=_acceleration(flags),
         tflite_options=platform.tflite_options,
         warmup_iterations=platform.warmup_iterations,

@@ -120,6 +120,12 @@ class ModelServerFlags:
         "TensorFlow Serving does not have this flag.",
     )
 
+    isolate: bool = _flag(
+        False,
+        _MODELS,
+        "Run each version in a process of its own. TensorFlow Serving does not have this flag.",
+    )
+
     accelerate: str = _flag(
         "auto",
         _MODELS,

@@ -70,6 +70,12 @@ from pyserving.transport.limits import HttpLimits
     help="Whether code in version folders (model.py) is run; process: always in a process of its own.",
 )
 @click.option(
+    "--isolate",
+    is_flag=True,
+    help="Run each version in a process of its own: what happens there hurts no other model. Per model: "
+    "pyserving { isolation: PROCESS } in models.config.",
+)
+@click.option(
     "--accelerate",
     type=click.Choice([choice.value for choice in Acceleration]),
     default=Acceleration.AUTO.value,
@@ -196,6 +202,7 @@ def serve(
     threads: int,
     op_libraries: tuple[str, ...],
     python_models: str,
+    isolate: bool,
     accelerate: str,
     acceleration_cache: str,
     acceleration_requests: int,
@@ -238,6 +245,7 @@ def serve(
             model_memory_limit=memory_limit,
             op_libraries=op_libraries,
             python_options=PythonOptions(PythonModels(python_models)),
+            isolate=isolate,
             acceleration=AccelerationOptions(Acceleration(accelerate), acceleration_cache, acceleration_requests),
             batching=Batching(batching),
             never_automatic=batching_exclude,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle, ServedVersion
-from pyserving.core.servable import ServableId, ServableRequest
+from pyserving.core.servable import Servable, ServableId, ServableRequest
 
 
 class ServingMap:
@@ -43,6 +43,10 @@ class ServingMap:
     def handles_out(self) -> dict[ServableId, int]:
         """How many handles are out on each version that serves."""
         return {served.id: len(served.handles) for stream in self._serving.values() for served in stream.values()}
+
+    def served(self) -> dict[ServableId, Servable]:
+        """All versions that serve. Whoever uses one needs a handle."""
+        return {served.id: served.servable for stream in self._serving.values() for served in stream.values()}
 
     def default(self, name: str) -> int | None:
         """The version that requests get which ask for none; None where they get none."""

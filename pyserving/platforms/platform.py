@@ -3,6 +3,7 @@
 ``docs/platforms.md`` shows how one is written and installed outside of this package.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,6 +31,8 @@ class PlatformContext:
     python_options: PythonOptions = field(default_factory=PythonOptions)
     open_session: OpenSession = no_session
     """How a model asks other models of the server."""
+    op_libraries: Sequence[str] = ()
+    """Paths of libraries of operations that a process of a model's own has to load; this process has done so."""
     isolated: bool = False
     """This process is one model's own."""
 

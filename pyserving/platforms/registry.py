@@ -3,13 +3,18 @@
 import logging
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import EntryPoint, entry_points
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.loader import Loader
 from pyserving.core.resources import Resources
 from pyserving.core.servable import Servable, ServableId
+from pyserving.platforms.folder_loader import FolderLoader
 from pyserving.platforms.platform import ENTRY_POINTS, Platform, PlatformContext
+from pyserving.platforms.process.isolation import Isolation
+from pyserving.platforms.process.model import ProcessModel
+from pyserving.platforms.process.spec import ProcessSpec
 from pyserving.sources.model_config import TENSORFLOW_PLATFORM
 
 # In the order in which they are asked. They are found as others' are, but need no installed metadata.
@@ -49,8 +54,10 @@ class Platforms:
         self._made: dict[str, Platform | ServingError] = {}
         self._lock = threading.Lock()
 
-    def loader(self, servable: ServableId, folder: str, platform: str) -> Loader:
+    def loader(self, servable: ServableId, folder: str, platform: str, isolation: Isolation | None = None) -> Loader:
         """The loader of the version in ``folder``, of a model that is configured to be of ``platform``.
+
+        With ``isolation`` the version gets a process of its own, whatever its platform.
 
         Of TensorFlow is what every config written for TensorFlow Serving says, and what holds where there is no config:
         then the first platform that recognises the folder serves it, and one that none recognises is left to
@@ -60,11 +67,16 @@ class Platforms:
         if platform == TENSORFLOW_PLATFORM:
             name = self.platform_of(folder) or platform
         try:
-            return self._platform(name).loader(servable, folder)
+            loader = self._platform(name).loader(servable, folder)
+            return loader if isolation is None else self._isolated(servable, folder, name, isolation)
         except ServingError as error:
             return _FailingLoader(error)
         except Exception as error:
             return _FailingLoader(self._failed(name, error))
+
+    def _isolated(self, servable: ServableId, folder: str, name: str, isolation: Isolation) -> Loader:
+        spec = ProcessSpec(servable, name, folder, self._context, **asdict(isolation))
+        return FolderLoader(folder, lambda _: ProcessModel(spec))
 
     def platform_of(self, folder: str) -> str | None:
         """The name of the first platform that recognises the folder. Raises nothing."""

@@ -698,6 +698,14 @@ class ModelOptions(Message):
     LOW: int
     HIGH: int
     Priority: EnumTypeWrapper
+    UNSPECIFIED: int
+    PROCESS: int
+    NONE: int
+    Isolation: EnumTypeWrapper
+    isolation: int
+    process_memory_limit: int
+    process_time_limit: float
+    process_load_time_limit: float
     max_in_flight: int
     max_queued: int
     priority: int
@@ -705,7 +713,7 @@ class ModelOptions(Message):
     def gate(self) -> GateOptions: ...
     @property
     def traffic(self) -> TrafficOptions: ...
-    def __init__(self, *, max_in_flight: int | None = ..., max_queued: int | None = ..., priority: int | None = ..., gate: GateOptions | None = ..., traffic: TrafficOptions | None = ...) -> None: ...
+    def __init__(self, *, isolation: int | None = ..., process_memory_limit: int | None = ..., process_time_limit: float | None = ..., process_load_time_limit: float | None = ..., max_in_flight: int | None = ..., max_queued: int | None = ..., priority: int | None = ..., gate: GateOptions | None = ..., traffic: TrafficOptions | None = ...) -> None: ...
 class GateOptions(Message):
     golden_requests: str
     @property

@@ -21,13 +21,14 @@ from pyserving.monitoring.metrics import Registry
 from pyserving.platforms.registry import find_platforms
 from pyserving.protos import messages
 from pyserving.server.directory import Directory
+from pyserving.server.folder import Folder, folder_of
 from pyserving.server.gatekeeper import Examiner, Gatekeeper
 from pyserving.server.rollout import Rollout, versions_on_disk
 from pyserving.server.rollout_rules import GateRules, check_rules, gate_rules
 from pyserving.server.settings import Settings
 from pyserving.server.version_log import VersionLog
 from pyserving.sources.file_system import FileSystemSource, MonitoredServable
-from pyserving.sources.model_config import TENSORFLOW_PLATFORM, ModelConfig, models_from_config
+from pyserving.sources.model_config import ModelConfig, models_from_config
 from pyserving.sources.text_proto import read_text_proto
 from pyserving.sources.version_folders import VersionPath
 
@@ -43,12 +44,12 @@ class Catalog:
         self,
         settings: Settings,
         directory: Directory,
-        loader: Callable[[ServableId, str, str], Loader],
+        loader: Callable[[ServableId, Folder], Loader],
         examiner: Examiner,
         registry: Registry,
         bus: EventBus | None = None,
     ) -> None:
-        """``loader`` makes that of a version, given its folder and platform; ``examiner`` looks at it then.
+        """``loader`` makes that of a version, given its folder; ``examiner`` looks at it then.
 
         Raises INVALID_ARGUMENT for a model whose options cannot be.
 
@@ -189,14 +190,17 @@ class Catalog:
             model = next((model for model in self._directory.models if model.name == name), None)
             if model is not None:
                 found |= self._kept(model, found)
-            # A model that was just taken out of the config has no versions: what is said of its platform is not used.
-            platform = TENSORFLOW_PLATFORM if model is None else model.platform
+            # A model that was just taken out of the config has no versions: what is said of it is not used.
+            config = model or ModelConfig(name, "")
             paths = {ServableId(name, version): path for version, path in sorted(found.items())}
             self._paths.update(paths)
-            self.manager.set_aspired_versions(
-                name,
-                [AspiredVersion(servable, self._loader(servable, path, platform)) for servable, path in paths.items()],
-            )
+            aspired = [
+                AspiredVersion(
+                    servable, self._loader(servable, folder_of(path, config, isolate=self._settings.isolate))
+                )
+                for servable, path in paths.items()
+            ]
+            self.manager.set_aspired_versions(name, aspired)
 
     def _kept(self, model: ModelConfig, found: Mapping[int, str]) -> dict[int, str]:
         """Where versions are that are to be kept, though they are not ``found``."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pyserving.core.servable import ServableId
 from pyserving.core.state import ServableState
 from pyserving.protos import messages
+from pyserving.server.folder import Folder
 from pyserving.server.rollout_rules import GateRules
 from pyserving.sources.model_config import ModelConfig
 from pyserving.validation.report import Tally
@@ -36,8 +37,7 @@ class Load:
     """Load a version; requests do not see it yet. The answer is its signatures (``Mapping[str, Signature]``)."""
 
     id: ServableId
-    path: str
-    platform: str
+    folder: Folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from pyserving.core.errors import Code, ServingError
@@ -19,6 +18,7 @@ from pyserving.platforms.model import Signature
 from pyserving.server.channel import Channel, ChannelClosedError, Handler
 from pyserving.server.control import Accept, CollectOwn, Configure, Load, Serve, Stop, Tell, Unload, Withdraw
 from pyserving.server.directory import Directory
+from pyserving.server.folder import Folder
 from pyserving.server.nursery import Child, Nursery
 from pyserving.transport.balance import Balance
 
@@ -34,14 +34,6 @@ _LIVED = 60.0
 """A worker that lived for so many seconds did not die of how it started."""
 
 logger = logging.getLogger("pyserving.server")
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """Where a version is loaded from."""
-
-    path: str
-    platform: str
 
 
 class WorkerProcess:
@@ -62,7 +54,7 @@ class WorkerProcess:
     async def load(self, servable: ServableId, folder: Folder) -> Mapping[str, Signature]:
         self.asked.add(servable)
         try:
-            answer = await self.channel.call(Load(servable, folder.path, folder.platform))
+            answer = await self.channel.call(Load(servable, folder))
         except ServingError:
             self.asked.discard(servable)
             raise

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from pyserving.core.handle import ServedVersion
 from pyserving.core.servable import ServableId
 from pyserving.server.control import BeginMirror, CheckAnswers, CheckLatency, EndMirror, GiveUpCheck
-from pyserving.server.crew import Crew, Folder
+from pyserving.server.crew import Crew
+from pyserving.server.folder import Folder
 from pyserving.server.gatekeeper import Check
 from pyserving.server.mirror import OnCompared
 from pyserving.server.rollout_rules import GateRules

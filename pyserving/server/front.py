@@ -40,7 +40,12 @@ from pyserving.server.reloading import Reloading
 from pyserving.server.request_log_writer import RequestLogWriter
 from pyserving.server.rollout_rules import splits
 from pyserving.server.settings import Settings
-from pyserving.server.state_metrics import add_acceleration_metrics, add_access_metrics, add_front_metrics
+from pyserving.server.state_metrics import (
+    add_acceleration_metrics,
+    add_access_metrics,
+    add_front_metrics,
+    add_process_model_metrics,
+)
 from pyserving.server.tls import ServerTls
 from pyserving.server.warmup import Warmup
 from pyserving.transport.balance import Seat
@@ -126,6 +131,7 @@ class Front:
         directory.bus.subscribe(self._tell_health)
         add_process_metrics(self.metrics.registry)
         add_acceleration_metrics(self.metrics.registry, accelerator)
+        add_process_model_metrics(self.metrics.registry, directory.serving)
         add_front_metrics(self.metrics.registry, directory.serving, self._listeners, self._request_log_writer)
         add_access_metrics(self.metrics.registry, self._access)
 

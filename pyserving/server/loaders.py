@@ -11,6 +11,7 @@ from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.platform import PlatformContext
 from pyserving.platforms.python.composition import OpenSession, no_session
 from pyserving.platforms.registry import Platforms
+from pyserving.server.folder import Folder
 from pyserving.server.measured_loader import MeasuredLoader
 from pyserving.server.settings import Settings
 from pyserving.server.stateless_loader import StatelessLoader
@@ -26,6 +27,7 @@ def platforms_of(settings: Settings, open_session: OpenSession = no_session) -> 
         tflite_options=settings.tflite_options,
         python_options=settings.python_options,
         open_session=open_session,
+        op_libraries=settings.op_libraries,
     )
     return Platforms(context, prefer="tflite" if settings.prefer_tflite else "")
 
@@ -68,12 +70,10 @@ class Loaders:
         self._platforms = platforms_of(settings, open_session)
         self._accelerator = accelerator
 
-    def loader(self, servable: ServableId, path: str, platform: str) -> Loader:
-        """The loader of the version in the folder ``path``, of a model that is configured to be of ``platform``.
-
-        Nothing is loaded yet.
-        """
-        loader = self._platforms.loader(servable, path, platform)
+    def loader(self, servable: ServableId, folder: Folder) -> Loader:
+        """The loader of the version in ``folder``. Nothing is loaded yet."""
+        path = folder.path
+        loader = self._platforms.loader(servable, path, folder.platform, folder.isolation)
         if self._settings.workers > 1:
             loader = StatelessLoader(loader, servable)
         accelerated = self._accelerator.wrap(loader, servable, path) if self._accelerator.enabled else None

@@ -15,11 +15,9 @@ from pyserving.core.handle import ServableHandle, ServedVersion
 from pyserving.core.loader import Loader
 from pyserving.core.servable import ServableId
 from pyserving.monitoring.serving_metrics import ServingMetrics
-from pyserving.platforms.folder_loader import FolderLoader
 from pyserving.platforms.model import Array, Model
 from pyserving.platforms.platform import PlatformContext
-from pyserving.platforms.process.model import ProcessModel
-from pyserving.platforms.process.spec import ProcessSpec
+from pyserving.platforms.process.isolation import Isolation
 from pyserving.platforms.registry import Platforms
 from pyserving.sources.model_config import TENSORFLOW_PLATFORM
 from pyserving.validation.samples import Method
@@ -99,8 +97,8 @@ def load_in_process(
 
     ``load_time_limit`` is in seconds, ``memory_limit`` in bytes. Raises ServingError.
     """
-    spec = ProcessSpec(servable, TENSORFLOW_PLATFORM, folder, context, load_time_limit, memory_limit)
-    return LocalVersion(FolderLoader(folder, lambda _: ProcessModel(spec)), servable)
+    isolation = Isolation(load_time_limit, memory_limit)
+    return LocalVersion(Platforms(context).loader(servable, folder, TENSORFLOW_PLATFORM, isolation), servable)
 
 
 def _deadline(timeout: float | None) -> float | None:

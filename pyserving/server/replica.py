@@ -15,6 +15,7 @@ from pyserving.core.serving_map import ServingMap
 from pyserving.core.source import AspiredVersion
 from pyserving.core.threads import Threads
 from pyserving.platforms.model import Model, Signature
+from pyserving.server.folder import Folder
 
 T = TypeVar("T")
 
@@ -33,8 +34,8 @@ class _Version:
 class Replica:
     """Decides nothing: what is aspired is the business of the supervisor's Manager. Used on an event loop."""
 
-    def __init__(self, serving: ServingMap, loader: Callable[[ServableId, str, str], Loader]) -> None:
-        """``loader`` makes that of a version, given its folder and platform."""
+    def __init__(self, serving: ServingMap, loader: Callable[[ServableId, Folder], Loader]) -> None:
+        """``loader`` makes that of a version, given its folder."""
         self._serving = serving
         self._loader = loader
         self._loop = asyncio.get_running_loop()
@@ -42,9 +43,9 @@ class Replica:
         self._versions: dict[ServableId, asyncio.Task[_Version]] = {}
         """Each is done once the version is loaded."""
 
-    async def load(self, servable: ServableId, path: str, platform: str) -> Mapping[str, Signature]:
+    async def load(self, servable: ServableId, folder: Folder) -> Mapping[str, Signature]:
         """Loads a version, which requests do not see yet, and returns its signatures. Raises ServingError."""
-        loading = self._versions[servable] = asyncio.ensure_future(self._load(servable, path, platform))
+        loading = self._versions[servable] = asyncio.ensure_future(self._load(servable, folder))
         try:
             version = await loading
         except ServingError:
@@ -92,8 +93,8 @@ class Replica:
             async with asyncio.timeout(grace):
                 await asyncio.gather(*(self.unload(servable) for servable in self._versions), return_exceptions=True)
 
-    async def _load(self, servable: ServableId, path: str, platform: str) -> _Version:
-        harness = Harness(AspiredVersion(servable, self._loader(servable, path, platform)))
+    async def _load(self, servable: ServableId, folder: Folder) -> _Version:
+        harness = Harness(AspiredVersion(servable, self._loader(servable, folder)))
         loaded = await self._on_thread(f"pyserving-load-{servable.name}", harness.load)
         if isinstance(loaded, ServingError):
             raise loaded
@@ -103,7 +104,7 @@ class Replica:
             self._loop.call_soon_threadsafe(drained.set)
 
         model: Model = loaded  # type: ignore[assignment]  # core has no type for it
-        return _Version(path, model, harness, ServedVersion(servable, loaded, on_drained), drained)
+        return _Version(folder.path, model, harness, ServedVersion(servable, loaded, on_drained), drained)
 
     def _replace_serving(self, name: str) -> None:
         versions = [self._loaded(servable) for servable in self._versions if servable.name == name]

@@ -91,6 +91,8 @@ class Settings:
     """Of a version folder with both, serve ``model.tflite``; one that has nothing else is served in any case."""
     tflite_options: TFLiteOptions = field(default_factory=TFLiteOptions)
     python_options: PythonOptions = field(default_factory=PythonOptions)
+    isolate: bool = False
+    """Each version has a process of its own, unless its model's config says otherwise."""
     acceleration: AccelerationOptions = field(default_factory=AccelerationOptions)
     """Which other engines may take SavedModels over from TensorFlow."""
     warmup_iterations: int = 1

@@ -9,6 +9,7 @@ from pyserving.core.monitor import ServableStateMonitor
 from pyserving.core.serving_map import ServingMap
 from pyserving.core.state import State
 from pyserving.monitoring.metrics import Gauge, Labels, Registry
+from pyserving.platforms.process.model import ProcessModel
 from pyserving.server.request_log_writer import RequestLogWriter
 from pyserving.transport.listener import Listener
 
@@ -60,6 +61,27 @@ def add_access_metrics(registry: Registry, access: Access) -> None:
         return {(code,): access.refused[code] for code in ("UNAUTHENTICATED", "PERMISSION_DENIED")}
 
     registry.add(Gauge("pyserving_refused_requests_total", ["code"], refused, only_grows=True))
+
+
+def add_process_model_metrics(registry: Registry, serving: ServingMap) -> None:
+    """Of models that have processes of their own: whether these are there, and how often they were started anew."""
+
+    def models() -> dict[Labels, ProcessModel]:
+        return {
+            (servable.name, str(servable.version)): model
+            for servable, model in serving.served().items()
+            if isinstance(model, ProcessModel)
+        }
+
+    def up() -> dict[Labels, float]:
+        return {labels: int(model.is_up) for labels, model in models().items()}
+
+    def restarts() -> dict[Labels, float]:
+        return {labels: model.restarts for labels, model in models().items()}
+
+    labels = ["model_name", "version"]
+    registry.add(Gauge("pyserving_model_process_up", labels, up))
+    registry.add(Gauge("pyserving_model_process_restarts_total", labels, restarts, only_grows=True))
 
 
 def add_front_metrics(

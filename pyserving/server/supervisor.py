@@ -21,9 +21,10 @@ from pyserving.platforms.tensorflow.op_library import load_op_libraries
 from pyserving.protos import messages
 from pyserving.server.catalog import Catalog
 from pyserving.server.control import CollectAll, Compared, Promote, Reload, Rollback
-from pyserving.server.crew import Crew, Folder
+from pyserving.server.crew import Crew
 from pyserving.server.crew_examiner import CrewExaminer
 from pyserving.server.directory import Directory
+from pyserving.server.folder import Folder
 from pyserving.server.front import NUM_PLACES
 from pyserving.server.key_file import read_api_keys
 from pyserving.server.loaders import platforms_of
@@ -170,9 +171,9 @@ class Supervisor:
             self.directory.bus.post(event)
             self.directory.bus.deliver()
 
-    def _loader(self, servable: ServableId, path: str, platform: str) -> Loader:
-        estimate = self._platforms.loader(servable, path, platform).estimate_resources
-        folder = self._folders[servable] = Folder(path, platform)
+    def _loader(self, servable: ServableId, folder: Folder) -> Loader:
+        estimate = self._platforms.loader(servable, folder.path, folder.platform).estimate_resources
+        self._folders[servable] = folder
         return CrewLoader(servable, folder, estimate, self._settings.workers, self._crew, self._loop)
 
 

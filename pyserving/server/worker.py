@@ -104,8 +104,8 @@ class _Worker:
                 for state in states:
                     directory.bus.post(state)
                 directory.bus.deliver()
-            case Load(servable, path, platform):
-                return await replica.load(servable, path, platform)
+            case Load(servable, folder):
+                return await replica.load(servable, folder)
             case Serve(servable):
                 replica.serve(servable)
             case Withdraw(servable):

@@ -1,6 +1,7 @@
 """The models to serve: ``ModelServerConfig``, checked as TensorFlow Serving checks it."""
 
 import logging
+import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +85,7 @@ def models_from_config(
     for entry in entries:
         _check_base_path(entry.name, entry.base_path)
         _check_logging(entry)
+        _check_process_limits(entry)
     running_platforms = {model.name: model.platform for model in running}
     for entry in entries:
         if entry.name in running_platforms:
@@ -148,6 +150,16 @@ def _check_logging(entry: messages.ModelConfig) -> None:
             f"Expected model {entry.name} to have an absolute path in log_collector_config; got "
             f"filename_prefix={collector.filename_prefix}"
         )
+
+
+def _check_process_limits(entry: messages.ModelConfig) -> None:
+    options = entry.pyserving
+    for name in ("process_time_limit", "process_load_time_limit"):
+        seconds = getattr(options, name)
+        if not 0 <= seconds < math.inf:
+            raise invalid_argument(
+                f"Expected model {entry.name} to have a {name} of 0 seconds or more; got {seconds:g}"
+            )
 
 
 def _platform(entry: messages.ModelConfig) -> str:

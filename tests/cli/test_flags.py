@@ -174,6 +174,7 @@ OTHER_VALUES = {
     "log_format": "json",
     "custom_op_libraries": "/a.so,/b.so",
     "python_models": "process",
+    "isolate": True,
     "accelerate": "tflite",
     "acceleration_cache": "/c",
     "acceleration_requests": 5,

@@ -24,3 +24,11 @@ def test_two_hundred_rounds_that_another_engine_takes_over() -> None:
     rounds = memory.load_and_unload(changing_model.digits(), 200, "mnist", accelerated=True)
     assert abs(memory.growth(rounds)) <= 0.1, rounds
     assert rounds[-1][1] <= rounds[1][1] + 2, rounds
+
+
+@pytest.mark.soak
+def test_two_hundred_rounds_in_processes_of_their_own() -> None:
+    version = changing_model.steady_base_path() / "1"
+    rounds = memory.load_and_unload(version, 200, "isolated", options=memory.ISOLATED)
+    assert abs(memory.growth(rounds)) <= 0.05, rounds
+    assert rounds[-1][1] <= rounds[1][1], rounds

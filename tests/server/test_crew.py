@@ -15,7 +15,8 @@ from pyserving.core.servable import ServableId
 from pyserving.server import crew
 from pyserving.server.channel import Channel
 from pyserving.server.control import Withdraw
-from pyserving.server.crew import Folder, WorkerProcess
+from pyserving.server.crew import WorkerProcess
+from pyserving.server.folder import Folder
 from pyserving.server.nursery import Child
 from pyserving.server.supervisor import CrewLoader
 

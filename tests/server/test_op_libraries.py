@@ -16,12 +16,15 @@ from pyserving.sources.model_config import ModelConfig
 Start = Callable[..., RunningServer]
 
 
-def test_a_model_with_operations_of_others_answers(start: Start, model_dir: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_model_with_operations_of_others_answers(
+    start: Start, model_dir: Callable[[str], Path], isolate: bool
+) -> None:
     found = importlib.util.find_spec("tensorflow_text")
     if found is None or not found.submodule_search_locations:
         pytest.skip("needs tensorflow-text")
     library = Path(found.submodule_search_locations[0], "python", "ops", "_regex_split_ops.so")
-    server = start([ModelConfig("text", str(model_dir("text_ops")))], op_libraries=[str(library)])
+    server = start([ModelConfig("text", str(model_dir("text_ops")))], op_libraries=[str(library)], isolate=isolate)
     assert server.settled("text").state is State.AVAILABLE
     answer = server.post("text:predict", {"inputs": {"text": ["a few words", "one"]}})
     assert answer == {"outputs": {"tokens": ["a", "few", "words", "one"], "row_splits": [0, 3, 4]}}

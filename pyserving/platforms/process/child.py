@@ -19,12 +19,14 @@ from typing import Any
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.servable import ServableId
 from pyserving.platforms.model import Array, Model, StreamCancelled, StreamingModel, ThreadedModel
+from pyserving.platforms.platform import PlatformContext
 from pyserving.platforms.process.frames import Message, encode, receive, send
 from pyserving.platforms.process.memory_limit import MemoryLimit
 from pyserving.platforms.process.signatures import to_json
 from pyserving.platforms.process.spec import from_json
 from pyserving.platforms.python.composition import Pieces, Session, Target
 from pyserving.platforms.registry import Platforms
+from pyserving.platforms.tensorflow.op_library import load_op_libraries
 
 logger = logging.getLogger("pyserving.process")
 
@@ -68,11 +70,12 @@ class Child:
         if message is None:
             return
         spec = from_json(dict(message.fields), self._calls.open_session)
+        self._time_limit = spec.time_limit
         loader = Platforms(spec.context).loader(spec.servable, spec.folder, spec.platform)
         if spec.memory_limit is not None:
             self._memory = MemoryLimit(spec.memory_limit)
         # While it loads it may ask other models, and the server may hang up.
-        threading.Thread(target=self._load, args=(loader.load, spec.context.parallel_runs), daemon=True).start()
+        threading.Thread(target=self._load, args=(loader.load, spec.context), daemon=True).start()
         while (message := self._link.receive()) is not None:
             match message.kind:
                 case "run":
@@ -91,9 +94,12 @@ class Child:
                     self._link.send(Message("unloaded", 0))
                     return
 
-    def _load(self, load: Callable[[], Any], parallel_runs: int) -> None:
+    def _load(self, load: Callable[[], Any], context: PlatformContext) -> None:
         self._calls.run.number = 0
+        parallel_runs = context.parallel_runs
         try:
+            if context.op_libraries:
+                load_op_libraries(context.op_libraries)
             self._model: Model = load()
         except BaseException as error:
             self._link.fail(0, error)
@@ -107,7 +113,7 @@ class Child:
                 name: base64.b64encode(definition.SerializeToString()).decode()
                 for name, definition in model.signature_defs.items()
             },
-            "time_limit": model.time_limit if threaded else None,
+            "time_limit": model.time_limit if threaded else self._time_limit,
             "concurrency": model.concurrency if threaded else parallel_runs,
         }
         defaults = {

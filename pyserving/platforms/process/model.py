@@ -33,6 +33,8 @@ class ProcessModel:
     def __init__(self, spec: ProcessSpec) -> None:
         """Starts the process and waits for the model to be loaded. Raises ServingError."""
         self._spec = spec
+        self.restarts = 0
+        """How often a process has ended that should not have, and another one was started."""
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._ready = False
@@ -52,6 +54,11 @@ class ProcessModel:
         logger.info("%s runs in process %d", spec.servable, self._process.pid)
         if self._process.end:
             threading.Thread(target=self._ended, args=(self._process,), daemon=True).start()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its process is there, and can answer."""
+        return self._ready
 
     @property
     def pid(self) -> int:
@@ -140,6 +147,7 @@ class ProcessModel:
 
     def _restart(self) -> bool:
         self._started = time.monotonic()
+        self.restarts += 1
         try:
             self._process = process = ModelProcess(self._spec, self._ended)
             if _signatures(process.loaded()).keys() != self.signatures.keys():

@@ -77,7 +77,10 @@ class ModelProcess:
         """Waits for the model to be loaded. Raises ServingError, and ends the process, if it cannot be."""
         limit = self.spec.load_time_limit
         try:
-            return self.reply(0, limit)
+            message = self.reply(0, limit)
+            if message.kind == "loaded":
+                return message
+            error = self.gone()  # it was closed while it was loading
         except queue.Empty:
             error = ServingError(
                 Code.DEADLINE_EXCEEDED, f"{self.spec.folder} was not loaded within {limit:g} s; its process was killed"

@@ -24,6 +24,8 @@ class ProcessSpec:
     """Seconds from the start of the process until it can answer."""
     memory_limit: int | None = None
     """Bytes that the process may take beyond what it has when it begins to load; on Linux."""
+    time_limit: float | None = None
+    """Seconds that a run may take before the process is killed, where the model itself sets no limit."""
 
     @property
     def open_session(self) -> OpenSession:
@@ -45,6 +47,8 @@ def to_json(spec: ProcessSpec) -> dict[str, Any]:
         "tflite_options": asdict(spec.context.tflite_options),
         "load_time_limit": spec.load_time_limit,
         "memory_limit": spec.memory_limit,
+        "time_limit": spec.time_limit,
+        "op_libraries": list(spec.context.op_libraries),
     }
 
 
@@ -63,8 +67,10 @@ def from_json(value: dict[str, Any], open_session: OpenSession) -> ProcessSpec:
             tflite_options=TFLiteOptions(**value["tflite_options"]),
             python_options=PythonOptions(PythonModels.ON),
             open_session=open_session,
+            op_libraries=value["op_libraries"],
             isolated=True,
         ),
         load_time_limit=value["load_time_limit"],
         memory_limit=value["memory_limit"],
+        time_limit=value["time_limit"],
     )
