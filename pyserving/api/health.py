@@ -1,22 +1,36 @@
 """Whether this server lives, and whether it should get traffic."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from pyserving.core.monitor import ServableStateMonitor
+from pyserving.core.servable import ServableId
 from pyserving.core.state import State
 
 
 class Health:
-    """Ready means: every configured model has a version to answer with, and the server is not about to stop.
+    """Ready means: every configured model has a version for the requests that name none, and the server is not about
+    to stop.
 
     Used on one event loop.
     """
 
-    def __init__(self, monitor: ServableStateMonitor, configured: Callable[[], Iterable[str]]) -> None:
-        """``configured`` tells the names of the models that there should be now."""
+    def __init__(
+        self,
+        monitor: ServableStateMonitor,
+        configured: Callable[[], Iterable[str]],
+        pinned: Callable[[str], int | None] = lambda _: None,
+        is_down: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """``configured`` tells the names of the models that there should be now.
+
+        ``pinned``: the version that requests to a model get which name none, where that need not be the highest.
+        ``is_down``: whether what a model's default version runs on has been gone for long.
+        """
         self._monitor = monitor
         self._configured = configured
+        self._pinned = pinned
+        self._is_down = is_down
         self._changed = asyncio.Event()
         self.draining = False
 
@@ -24,9 +38,10 @@ class Health:
     def ready(self) -> bool:
         return not self.draining and not self.missing()
 
-    def missing(self) -> list[str]:
-        """The configured models of which no version is available."""
-        return [name for name in self._configured() if not self._has_version(name)]
+    def missing(self) -> Mapping[str, str]:
+        """The configured models that cannot answer, and why. The reasons tell no paths and no error texts: anybody
+        may read them."""
+        return {name: reason for name in self._configured() if (reason := self._objection(name))}
 
     def models(self) -> list[str]:
         """All configured models, available or not."""
@@ -34,7 +49,7 @@ class Health:
 
     def available(self, name: str) -> bool:
         """Whether a model can answer, and the server takes requests."""
-        return not self.draining and self._has_version(name)
+        return not self.draining and not self._objection(name)
 
     def drain(self) -> None:
         """From now on nothing is ready."""
@@ -50,5 +65,16 @@ class Health:
         """Waits for the next ``notify``."""
         await self._changed.wait()
 
-    def _has_version(self, name: str) -> bool:
-        return any(state.state is State.AVAILABLE for state in self._monitor.states(name))
+    def _objection(self, name: str) -> str:
+        pinned = self._pinned(name)
+        states = self._monitor.states(name)
+        if pinned is not None:
+            state = self._monitor.state(ServableId(name, pinned))
+            if state is None or state.state is not State.AVAILABLE:
+                return f"its default version {pinned} is {'not found' if state is None else state.state.name}"
+        elif not any(state.state is State.AVAILABLE for state in states):
+            newest = next((state for state in states if state.state is not State.END or state.error), None)
+            if newest is None:
+                return "no version is found"
+            return f"version {newest.id.version} {'has failed' if newest.error else f'is {newest.state.name}'}"
+        return "its process is down" if self._is_down(name) else ""

@@ -314,8 +314,9 @@ def _server_paths(health: bool, metrics_path: str) -> Json:
                 "ready": {"type": "boolean"},
                 "draining": {"type": "boolean"},
                 "missing": {"type": "array", "items": {"type": "string"}},
+                "reasons": {"type": "object", "additionalProperties": {"type": "string"}},
             },
-            "required": ["ready", "draining", "missing"],
+            "required": ["ready", "draining", "missing", "reasons"],
         }
         models = {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/ModelStatus"}}
         listing: Json = {"type": "object", "properties": {"models": models}, "required": ["models"]}

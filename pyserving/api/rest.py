@@ -318,8 +318,10 @@ class RestApi:
         return HttpResponse(200, b'{"alive":true}', headers=self._headers)
 
     async def _ready(self, health: Health) -> HttpResponse:
-        body = {"ready": health.ready, "draining": health.draining, "missing": health.missing()}
-        return HttpResponse(200 if health.ready else 503, orjson.dumps(body), headers=self._headers)
+        missing = health.missing()
+        ready = not health.draining and not missing
+        body = {"ready": ready, "draining": health.draining, "missing": list(missing), "reasons": missing}
+        return HttpResponse(200 if ready else 503, orjson.dumps(body), headers=self._headers)
 
     async def _metrics_page(self, _: HttpRequest) -> HttpResponse:
         page = write_page(await self._collect() if self._collect else self._metrics.collect())

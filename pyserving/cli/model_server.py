@@ -100,13 +100,20 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         tflite_options=platform.tflite_options,
         warmup_iterations=platform.warmup_iterations,
         metrics_path=_metrics_path(flags),
-        health=False,
+        health=flags.enable_health,
+        drain_delay=_drain_delay(flags),
         console=flags.enable_console,
         grpc_health=flags.enable_grpc_healthcheck_service,
         reflection=False,
         wait_for_models=True,
         resolve_status_labels=False,
     )
+
+
+def _drain_delay(flags: ModelServerFlags) -> float:
+    if flags.drain_delay_seconds < 0:
+        raise invalid_argument(f"--drain_delay_seconds must be at least 0, got {flags.drain_delay_seconds:g}")
+    return flags.drain_delay_seconds
 
 
 def _admission(flags: ModelServerFlags) -> AdmissionOptions:

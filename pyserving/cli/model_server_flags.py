@@ -61,6 +61,17 @@ class ModelServerFlags:
         without_effect="one event loop reads and writes, so there are no such threads",
     )
     enable_grpc_healthcheck_service: bool = _flag(False, _NETWORK, "Serve grpc.health.v1.Health.")
+    enable_health: bool = _flag(
+        False,
+        _NETWORK,
+        "Serve /healthz, /readyz and a list of all models at /v1/models on --rest_api_port." + _NOT_THERE,
+    )
+    drain_delay_seconds: float = _flag(
+        0.0,
+        _NETWORK,
+        "At a stop, how long the server is not ready and still takes requests, for load balancers to hear of it."
+        + _NOT_THERE,
+    )
     enable_console: bool = _flag(
         False,
         _NETWORK,

@@ -146,6 +146,18 @@ from pyserving.transport.limits import HttpLimits
     show_default=True,
     help="Seconds that requests may take to end at a stop.",
 )
+@click.option(
+    "--drain-delay",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Seconds at a stop in which /readyz says no and requests are still taken, for load balancers to hear of it.",
+)
+@click.option(
+    "--ready-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds after which the server ends, naming them, if not all models are available; by default it waits.",
+)
 @click.option("--tls-cert", default="", help="Certificate (PEM, issuers behind it) for both ports; needs --tls-key.")
 @click.option("--tls-key", default="", help="Its key (PEM). All TLS files may change while the server runs.")
 @click.option(
@@ -215,6 +227,8 @@ def serve(
     refuse_late: bool,
     request_memory: int,
     grace: float,
+    drain_delay: float,
+    ready_timeout: float | None,
     tls_cert: str,
     tls_key: str,
     tls_client_ca: str,
@@ -256,6 +270,8 @@ def serve(
                 watch_deadlines=refuse_late,
             ),
             grace_period=grace,
+            drain_delay=drain_delay,
+            ready_timeout=ready_timeout,
             tls_files=_tls_files(tls_cert, tls_key, tls_client_ca),
             api_keys_file=api_keys,
             open_metrics=open_metrics,

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle, ServedVersion
@@ -52,6 +53,11 @@ class ServingMap:
         """The version that requests get which ask for none; None where they get none."""
         served = self._serving.get(name, {}).get(None)
         return None if served is None else served.id.version
+
+    def peek(self, name: str) -> Any:
+        """What serves as the default version of ``name``, to look at and not to use; None where nothing does."""
+        served = self._serving.get(name, {}).get(None)
+        return None if served is None else served.servable
 
     def replace(self, name: str, versions: Iterable[ServedVersion]) -> None:
         """These are all versions of a stream that serve from now on."""

@@ -110,6 +110,11 @@ class CollectOwn:
 
 
 @dataclass(frozen=True, slots=True)
+class Retire:
+    """Nothing is ready any more; requests are answered as before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Take no new connections and requests, end those there are, and exit."""
 

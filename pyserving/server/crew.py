@@ -16,7 +16,7 @@ from pyserving.monitoring.merge import merge, only_growing
 from pyserving.monitoring.metrics import Family
 from pyserving.platforms.model import Signature
 from pyserving.server.channel import Channel, ChannelClosedError, Handler
-from pyserving.server.control import Accept, CollectOwn, Configure, Load, Serve, Stop, Tell, Unload, Withdraw
+from pyserving.server.control import Accept, CollectOwn, Configure, Load, Retire, Serve, Stop, Tell, Unload, Withdraw
 from pyserving.server.directory import Directory
 from pyserving.server.folder import Folder
 from pyserving.server.nursery import Child, Nursery
@@ -110,6 +110,7 @@ class Crew:
         self._states: dict[ServableId, ServableState] = {}
         """What was told of each version at last."""
         self._accepting = False
+        self._retired = False
         self._stopping = asyncio.Event()
         self._keepers: list[asyncio.Task[None]] = []
         self._past_metrics: Sequence[Family] = ()
@@ -132,6 +133,12 @@ class Crew:
         """From now on they take connections."""
         self._accepting = True
         await self._tell(self._ready, Accept())
+
+    def retire(self) -> None:
+        """From now on none is ready, nor is one that starts."""
+        self._retired = True
+        for worker in self._connected:
+            worker.channel.send(Retire())
 
     async def stop(self, grace: float) -> None:
         """Lets them end the requests in flight, and returns when they have ended: after ``grace`` seconds by force."""
@@ -284,6 +291,8 @@ class Crew:
         """Gives a new worker all that the others have, and lets it take part."""
         worker.channel.send(self._configuration())
         worker.channel.send(Tell(list(self._states.values())))
+        if self._retired:
+            worker.channel.send(Retire())
         while missing := self._served.keys() - worker.has:
             await asyncio.gather(*(worker.load(servable, self._served[servable]) for servable in missing))
         # Nothing is waited for from here on, so that nothing can be served in between.

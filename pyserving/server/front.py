@@ -1,7 +1,6 @@
 """What answers requests: the api over a Directory, on the ports of a server."""
 
 import asyncio
-import contextlib
 import logging
 import socket
 import sys
@@ -11,7 +10,6 @@ from typing import Any
 from pyserving.api.access import OPEN, Access, Keys, Need, Role
 from pyserving.api.composition import Composition
 from pyserving.api.exchange import HttpGuard, Peer, StreamHandler
-from pyserving.api.health import Health
 from pyserving.api.health_rpc import HealthRpc
 from pyserving.api.models import Models
 from pyserving.api.prediction_methods import PredictionMethods
@@ -24,7 +22,6 @@ from pyserving.api.status import StatusApi
 from pyserving.api.tap import Tap, Taps
 from pyserving.batching.executor import EngineExecutor
 from pyserving.batching.parameters import BatchingPolicies
-from pyserving.core.state import ServableState
 from pyserving.monitoring.metrics import Family
 from pyserving.monitoring.process import add_process_metrics
 from pyserving.monitoring.serving_metrics import ServingMetrics
@@ -36,6 +33,7 @@ from pyserving.server.key_file import read_api_keys
 from pyserving.server.loaders import Loaders, accelerator_of
 from pyserving.server.mirror import Mirrors
 from pyserving.server.ports import Ports, Tls
+from pyserving.server.readiness import follow
 from pyserving.server.reloading import Reloading
 from pyserving.server.request_log_writer import RequestLogWriter
 from pyserving.server.rollout_rules import splits
@@ -106,7 +104,7 @@ class Front:
         composition = Composition(self._executor, self.metrics, models)
         self._accelerator = accelerator = accelerator_of(settings)
         self.loaders = Loaders(settings, policies, self.metrics, self._warmup, composition.open_session, accelerator)
-        self._health = Health(directory.monitor, lambda: [model.name for model in directory.models])
+        self._health = follow(directory)
         self._settings = settings
         self._directory = directory
         self._collect = collect
@@ -125,10 +123,8 @@ class Front:
             )
         self._reload = reload
         self._listeners: list[Listener] = []
-        self._loop = asyncio.get_running_loop()
         self._configure()
         directory.subscribe(self._configure)
-        directory.bus.subscribe(self._tell_health)
         add_process_metrics(self.metrics.registry)
         add_acceleration_metrics(self.metrics.registry, accelerator)
         add_process_model_metrics(self.metrics.registry, directory.serving)
@@ -204,9 +200,13 @@ class Front:
                 await listener.start()
                 self._listeners.append(listener)
 
+    def retire(self) -> None:
+        """Nothing is ready any more; requests are answered as before."""
+        self._health.drain()
+
     async def drain(self) -> None:
         """Takes no new request, and lets those in flight end within the grace period."""
-        self._health.drain()
+        self.retire()
         self._warmup.stop()
         self._accelerator.stop()
         grace = self._settings.grace_period
@@ -245,13 +245,8 @@ class Front:
             report["shadow"] = shadow
         return report
 
-    def _tell_health(self, _: ServableState) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: a load outlived the server
-            self._loop.call_soon_threadsafe(self._health.notify)
-
     def _configure(self) -> None:
         """Logs, limits, copies and divides the requests of the models that there are now, as each of them says."""
-        self._health.notify()
         self._admission.configure(terms_of(self._directory.models))
         self.mirrors.configure(self._directory.models)
         self._models.splits = splits(self._directory)

@@ -16,6 +16,7 @@ from pyserving.core.errors import invalid_argument
 from pyserving.server.catalog import Catalog
 from pyserving.server.directory import Directory
 from pyserving.server.ports import Ports
+from pyserving.server.readiness import require_ready
 from pyserving.server.server import Server
 from pyserving.server.settings import Settings
 from pyserving.server.supervisor import prepare_supervisor
@@ -40,6 +41,8 @@ class _Serves(Protocol):
 
     async def start(self) -> None: ...
 
+    def retire(self) -> None: ...
+
     async def stop(self) -> None: ...
 
 
@@ -56,12 +59,12 @@ def run(settings: Settings, *, on_models_settled: OnModelsSettled = lambda *_: N
         raise invalid_argument(f"Expected 1 worker or more, got {settings.workers}")
     new_server = partial(Server, settings) if settings.workers == 1 else prepare_supervisor(settings)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        code = runner.run(_run(new_server, on_models_settled))
+        code = runner.run(_run(new_server, settings, on_models_settled))
     _leave_threads_behind(code)
     return code
 
 
-async def _run(new_server: Callable[[], _Serves], on_models_settled: OnModelsSettled) -> int:
+async def _run(new_server: Callable[[], _Serves], settings: Settings, on_models_settled: OnModelsSettled) -> int:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 
@@ -81,20 +84,32 @@ async def _run(new_server: Callable[[], _Serves], on_models_settled: OnModelsSet
     server = new_server()
     serving = asyncio.ensure_future(_serve(server, on_models_settled))
     stop = asyncio.ensure_future(stopped.wait())
-    ends: list[asyncio.Future[Any]] = [stop, server.failed]
+    late = asyncio.ensure_future(_late(server.directory, settings.ready_timeout))
+    ends: list[asyncio.Future[Any]] = [stop, server.failed, late]
     try:
         # A failure to start ends the wait, and so does a signal, even while models still load.
         await asyncio.wait([serving, *ends], return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             serving.result()
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if server.failed.done():
-            server.failed.result()
+        for end in (server.failed, late):
+            if end.done():
+                end.result()
+        server.retire()
+        await asyncio.sleep(settings.drain_delay)
     finally:
         serving.cancel()
         stop.cancel()
+        late.cancel()
         await server.stop()
     return 0
+
+
+async def _late(directory: Directory, timeout: float | None) -> None:
+    """Raises DEADLINE_EXCEEDED if the models are not available in time; else it never returns."""
+    if timeout is not None:
+        await require_ready(directory, timeout)
+    await asyncio.get_running_loop().create_future()
 
 
 async def _serve(server: _Serves, on_models_settled: OnModelsSettled) -> None:

@@ -50,6 +50,10 @@ class Server:
             self.catalog.start()
         self.catalog.follow_config()
 
+    def retire(self) -> None:
+        """See ``Front.retire``."""
+        self._front.retire()
+
     async def stop(self) -> None:
         """Takes no new request, lets those in flight end within the grace period, then unloads all models."""
         self.catalog.stop_following()

@@ -49,6 +49,10 @@ class Settings:
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     grace_period: float = 30.0
     """How long requests in flight may take once the server was asked to stop."""
+    drain_delay: float = 0.0
+    """How long before that it is not ready, and still takes requests: so that load balancers hear of it in time."""
+    ready_timeout: float | None = None
+    """Within which all models must be available after the start, else the server ends; None: it waits for them."""
 
     workers: int = 1
     """Processes that answer requests; with more than one, another process leads them."""

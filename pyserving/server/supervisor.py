@@ -112,6 +112,10 @@ class Supervisor:
             self.catalog.start()
         self.catalog.follow_config()
 
+    def retire(self) -> None:
+        """See ``Front.retire``: in all workers."""
+        self._crew.retire()
+
     async def stop(self) -> None:
         """Lets all workers end their requests within the grace period, and returns when they have exited."""
         self.catalog.stop_following()

@@ -31,6 +31,7 @@ from pyserving.server.control import (
     Load,
     Promote,
     Reload,
+    Retire,
     Rollback,
     Serve,
     Stop,
@@ -67,6 +68,8 @@ async def _run(settings: Settings, ports: Ports, tls: Tls, seat: Seat, end: sock
     channel = worker.channel = await Channel.open(end, worker.handle)
     stop = asyncio.ensure_future(worker.stop_asked.wait())
     await asyncio.wait([stop, channel.closed], return_when=asyncio.FIRST_COMPLETED)
+    if worker.retired and not stop.done():
+        os._exit(1)  # a second signal ended the supervisor at once
     stopping = asyncio.ensure_future(worker.stop())
     if stop.done():
         await asyncio.wait([stopping, channel.closed], return_when=asyncio.FIRST_COMPLETED)
@@ -83,6 +86,7 @@ class _Worker:
 
     def __init__(self, settings: Settings, ports: Ports, tls: Tls, seat: Seat) -> None:
         self.stop_asked = asyncio.Event()
+        self.retired = False
         self._grace = settings.grace_period
         self._directory = Directory(settings.models)
         self._front = front = Front(settings, self._directory, self._reload, self, self._collect)
@@ -128,6 +132,9 @@ class _Worker:
                 await self._open()
             case CollectOwn():
                 return self._front.metrics.collect()
+            case Retire():
+                self.retired = True
+                self._front.retire()
             case Stop():
                 self.stop_asked.set()
         return None

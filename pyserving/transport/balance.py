@@ -165,16 +165,22 @@ class BalancedAcceptor:
             logger.error("Cannot accept connections for now: %s", error)
             self._pause(TROUBLE_SECONDS)
             return
-        connection.setblocking(False)
-        opening = self._loop.create_task(self._open(connection))
+        opening = self._loop.create_task(open_accepted(connection, self._new_connection, self._tls, self._tls_timeouts))
         self._opening.add(opening)
         opening.add_done_callback(self._opening.discard)
 
-    async def _open(self, connection: socket.socket) -> None:
-        try:
-            await self._loop.connect_accepted_socket(
-                self._new_connection, connection, ssl=self._tls, **self._tls_timeouts
-            )
-        except (OSError, ssl.SSLError) as error:
-            logger.debug("A connection was not opened: %s", error)
-            connection.close()
+
+async def open_accepted(
+    connection: socket.socket,
+    new_connection: Callable[[], asyncio.Protocol],
+    tls: ssl.SSLContext | None,
+    tls_timeouts: Mapping[str, float],
+) -> None:
+    """Runs a protocol on a connection that was accepted; returns once it is open, or was closed for it could not be."""
+    connection.setblocking(False)
+    loop = asyncio.get_running_loop()
+    try:
+        await loop.connect_accepted_socket(new_connection, connection, ssl=tls, **tls_timeouts)
+    except (OSError, ssl.SSLError) as error:
+        logger.debug("A connection was not opened: %s", error)
+        connection.close()

@@ -316,19 +316,26 @@ class Http2Connection(Connection):
         if self._draining or self._closing:
             return
         self._draining = True
-        if not self._settled:
-            self._close()
-            return
-        self._h2.send_shutdown_notice()
-        self._h2.ping(_PING_DRAIN)
-        self._call_later(_DRAIN_ROUND_TRIP, self._send_final_goaway)
-        self.wake()
+        if self._settled:
+            self._begin_drain()
+        else:  # it may have been accepted just now, with a request on its way
+            self._call_later(_DRAIN_ROUND_TRIP, self._give_up_preface)
 
     def abort(self) -> None:
         self._closing = True
         self._transport.abort()
 
     # Inner workings
+
+    def _begin_drain(self) -> None:
+        self._h2.send_shutdown_notice()
+        self._h2.ping(_PING_DRAIN)
+        self._call_later(_DRAIN_ROUND_TRIP, self._send_final_goaway)
+        self.wake()
+
+    def _give_up_preface(self) -> None:
+        if not self._settled and not self._closing:
+            self._close()
 
     def _dispatch(self) -> None:
         for event in self._h2.events():
@@ -367,6 +374,8 @@ class Http2Connection(Connection):
         elif isinstance(event, ngh2.StreamReset):
             self._count_reset()
         elif isinstance(event, ngh2.SettingsReceived):
+            if not self._settled and self._draining:
+                self._begin_drain()
             self._settled = True
             self._cancel(self._preface_late)
         elif isinstance(event, ngh2.PingAcknowledged):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pyserving.core.errors import Code, ServingError
-from pyserving.transport.balance import BalancedAcceptor, Share
+from pyserving.transport.balance import BalancedAcceptor, Share, open_accepted
 
 HANDSHAKE_SECONDS = 10.0
 """From a connection to the end of its TLS handshake; the same again for its end. asyncio's own 60 and 30 let a client
@@ -112,6 +112,7 @@ class Listener:
         self._files = [path for path in map(_path_of, sockets) if path is not None] if remove_files else []
         self._share = share
         self._servers: list[asyncio.AbstractServer | BalancedAcceptor] = []
+        self._opening: set[asyncio.Future[None]] = set()
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -139,6 +140,8 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """Closes the listening sockets; connections live on. Nothing happens the second time."""
+        if self._servers:
+            self._take_waiting()
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -158,13 +161,28 @@ class Listener:
         self.connections.drain()
         try:
             async with asyncio.timeout(grace):
+                await asyncio.gather(*self._opening)
                 await self.connections.wait_until_none()
         except TimeoutError:
             left = len(self.connections)
+            for opening in self._opening:
+                opening.cancel()
             self.connections.abort()
             await self.connections.wait_until_none()
             return left
         return 0
+
+    def _take_waiting(self) -> None:
+        """Accepts what the kernel holds: to close the socket would reset these connections, and what they have sent."""
+        for listening in self._sockets:
+            for _ in range(self._backlog):
+                try:
+                    connection, _address = listening.accept()
+                except OSError:  # none is left, or no descriptor is free
+                    break
+                opening = asyncio.ensure_future(open_accepted(connection, self._make, self._tls, self._timeouts))
+                self._opening.add(opening)
+                opening.add_done_callback(self._opening.discard)
 
     def _make(self) -> Connection:
         return self._new_connection(self.connections)

@@ -159,6 +159,8 @@ OTHER_VALUES = {
     "rest_api_ssl_config_file": "rest_ssl.config",
     "api_keys_file": "/keys",
     "restrict_admin": True,
+    "enable_health": True,
+    "drain_delay_seconds": 5.0,
     "platform_config_file": "/p",
     "per_process_gpu_memory_fraction": 0.25,
     "saved_model_tags": "serve,gpu",

@@ -39,7 +39,7 @@ class ProcessModel:
         self._lock = threading.Lock()
         self._ready = False
         self._wait = 0.0
-        self._started = time.monotonic()
+        self._started = self._ended_at = time.monotonic()
         self._process = ModelProcess(spec, self._ended)
         loaded = self._process.loaded()
         self.signatures: Mapping[str, Signature] = _signatures(loaded)
@@ -64,6 +64,11 @@ class ProcessModel:
     def pid(self) -> int:
         """Of the process there is now, or was last."""
         return self._process.pid
+
+    @property
+    def down_seconds(self) -> float:
+        """For how long its process has not been there; 0 while it is."""
+        return 0.0 if self._ready else time.monotonic() - self._ended_at
 
     def run(
         self,
@@ -169,6 +174,7 @@ class ProcessModel:
             if process is not self._process or not self._ready:
                 return False
             self._ready = False
+            self._ended_at = time.monotonic()
             return True
 
 
