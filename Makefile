@@ -9,7 +9,7 @@ export GOLDEN
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-models check soak golden bench bench-all clean
+.PHONY: help demo serve test test-models check soak golden bench bench-all docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | while IFS="$$(printf '\t')" read -r name text; \
@@ -46,6 +46,9 @@ bench: .venv/.bench  ## measure beside floors and other servers (15 minutes; nee
 bench-all: .venv/.bench  ## the same with all workloads, each with 1, 8 and 64 connections (2 hours)
 	$(BIN)/python -m benchmarks --all
 
+docs: .venv/.docs  ## build the documentation site into build/site, and check its links
+	$(BIN)/mkdocs build --strict
+
 clean:  ## remove .venv and all that was built
 	rm -rf .venv .cache demo-models benchmarks/results build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -81,4 +84,9 @@ clean:  ## remove .venv and all that was built
 .venv/.check: .venv/.ready
 	@echo "== Installing the tools of make check: about 40 MB"
 	$(BIN)/python -m pip install --quiet --group check
+	@touch $@
+
+.venv/.docs: .venv/.ready
+	@echo "== Installing what builds the documentation site: about 20 MB"
+	$(BIN)/python -m pip install --quiet --group docs
 	@touch $@

@@ -31,9 +31,3 @@ def test_the_table_says_what_the_code_says() -> None:
         if reason and note != reason:
             wrong.append(f"--{name}: the reason is {reason!r}, not {note!r}")
     assert not wrong, f"change the table of flags in {PAGE.name}:\n" + "\n".join(wrong)
-
-
-def test_its_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([\w./-]+)\)", PAGE.read_text())
-    assert targets
-    assert [target for target in targets if not (PAGE.parent / target).exists()] == []
