@@ -13,7 +13,7 @@ import pytest
 from golden_requests import golden, tensor_of, write_linear
 from model_files import wait_until
 from running_server import PREDICTION, RunningServer
-from test_gate import ON, linear, load, options, predict
+from test_version_gate import ON, linear, load, options, predict
 
 from pyserving.core.servable import ServableId
 from pyserving.core.state import State

@@ -10,7 +10,7 @@ from golden_requests import golden, write_linear
 from google.protobuf import text_format
 from model_files import wait_until
 from running_server import RunningServer
-from test_gate import ON, load, predict
+from test_version_gate import ON, load, predict
 
 from pyserving.cli.main import main
 from pyserving.protos import messages
