@@ -154,6 +154,11 @@ from pyserving.transport.limits import HttpLimits
     help="Seconds at a stop in which /readyz says no and requests are still taken, for load balancers to hear of it.",
 )
 @click.option(
+    "--wait-for-models",
+    is_flag=True,
+    help="Open the ports when all models are available, and end if one cannot be; for proxies that ask no /readyz.",
+)
+@click.option(
     "--ready-timeout",
     type=click.FloatRange(min=0, min_open=True),
     help="Seconds after which the server ends, naming them, if not all models are available; by default it waits.",
@@ -228,6 +233,7 @@ def serve(
     request_memory: int,
     grace: float,
     drain_delay: float,
+    wait_for_models: bool,
     ready_timeout: float | None,
     tls_cert: str,
     tls_key: str,
@@ -271,6 +277,7 @@ def serve(
             ),
             grace_period=grace,
             drain_delay=drain_delay,
+            wait_for_models=wait_for_models,
             ready_timeout=ready_timeout,
             tls_files=_tls_files(tls_cert, tls_key, tls_client_ca),
             api_keys_file=api_keys,

@@ -24,10 +24,17 @@ def free_port() -> int:
 
 
 class Serving:
-    """``pyserving serve`` with the given arguments, on free ports of 127.0.0.1."""
+    """``pyserving serve`` with the given arguments, on 127.0.0.1."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None, command: Sequence[str] = SERVE) -> None:
-        self.rest, self.grpc = free_port(), free_port()
+    def __init__(
+        self,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        command: Sequence[str] = SERVE,
+        ports: tuple[int, int] | None = None,
+    ) -> None:
+        """``ports``: of REST and of gRPC, by default free ones."""
+        self.rest, self.grpc = ports or (free_port(), free_port())
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - the process outlives this function
         self.process = subprocess.Popen(
             [*command, *arguments, f"--rest-port={self.rest}", f"--port={self.grpc}", "--host=127.0.0.1"],
