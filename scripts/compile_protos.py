@@ -6,6 +6,7 @@ Run it after a change to a .proto file (needs grpcio-tools):  python scripts/com
 
 import sys
 import tempfile
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 
@@ -32,6 +33,8 @@ WELL_KNOWN = {
 }
 ONLY_DESCRIBED = {"grpc.reflection.v1alpha"}
 """Packages whose messages have the names and fields of another's, and need no classes of their own."""
+RENAMED = {"inference.DataType": "InferenceDataType", "inference.ModelConfig": "InferenceModelConfig"}
+"""What would have the name of another package's message or enum in Python."""
 
 
 def compile_files() -> descriptor_pb2.FileDescriptorSet:
@@ -48,6 +51,8 @@ def python_name(full_name: str) -> str:
     """``.tensorflow.serving.PredictRequest.RequestOptions`` -> ``PredictRequest.RequestOptions``."""
     if full_name in WELL_KNOWN:
         return WELL_KNOWN[full_name]
+    if full_name.lstrip(".") in RENAMED:
+        return RENAMED[full_name.lstrip(".")]
     parts = full_name.lstrip(".").split(".")
     while parts[0][0].islower():
         parts.pop(0)
@@ -60,10 +65,11 @@ def type_of(field: FieldDescriptorProto) -> str:
     return SCALARS.get(field.type, "int")
 
 
-def message_stub(message: DescriptorProto, indent: str = "") -> list[str]:
+def message_stub(message: DescriptorProto, indent: str = "", name: str = "") -> list[str]:
+    """``name``: in Python, where that is another one."""
     maps = {nested.name: nested for nested in message.nested_type if nested.options.map_entry}
     inner = indent + "    "
-    lines = [f"{indent}class {message.name}(Message):"]
+    lines = [f"{indent}class {name or message.name}(Message):"]
     for enum in message.enum_type:
         lines += enum_stub(enum, inner)
     for nested in message.nested_type:
@@ -96,9 +102,9 @@ def message_stub(message: DescriptorProto, indent: str = "") -> list[str]:
     return lines
 
 
-def enum_stub(enum: EnumDescriptorProto, indent: str = "") -> list[str]:
+def enum_stub(enum: EnumDescriptorProto, indent: str = "", name: str = "") -> list[str]:
     lines = [f"{indent}{value.name}: int" for value in enum.value] if indent else []
-    return [*lines, f"{indent}{enum.name}: EnumTypeWrapper"]
+    return [*lines, f"{indent}{name or enum.name}: EnumTypeWrapper"]
 
 
 def main() -> None:
@@ -126,11 +132,15 @@ def main() -> None:
         if file.name.startswith("google/") or file.package in ONLY_DESCRIBED:
             continue
         for enum in file.enum_type:
-            stub += enum_stub(enum)
-            names.append((enum.name, f'_enum("{file.package}.{enum.name}")'))
+            name = python_name(f"{file.package}.{enum.name}")
+            stub += enum_stub(enum, name=name)
+            names.append((name, f'_enum("{file.package}.{enum.name}")'))
         for message in file.message_type:
-            stub += message_stub(message)
-            names.append((message.name, f'_message("{file.package}.{message.name}")'))
+            name = python_name(f"{file.package}.{message.name}")
+            stub += message_stub(message, name=name)
+            names.append((name, f'_message("{file.package}.{message.name}")'))
+    if twice := [name for name, count in Counter(name for name, _ in names).items() if count > 1]:
+        sys.exit(f"Two packages have {', '.join(twice)}: add one to RENAMED")
     (FOLDER / "messages.pyi").write_text("\n".join(stub) + "\n")
 
     source = (FOLDER / "messages.py").read_text()

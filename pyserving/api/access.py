@@ -55,6 +55,7 @@ _UNDECLARED = Need(Role.ADMIN)
 
 _PREDICTION = "/tensorflow.serving.PredictionService/"
 _MODEL = "/tensorflow.serving.ModelService/"
+_INFERENCE = "/inference.GRPCInferenceService/"
 
 RPC_NEEDS: Mapping[str, Need] = {
     **{
@@ -65,6 +66,10 @@ RPC_NEEDS: Mapping[str, Need] = {
     _PREDICTION + "GetModelMetadata": Need(Role.READ, names_model=True),
     _MODEL + "GetModelStatus": Need(Role.READ, names_model=True),
     _MODEL + "HandleReloadConfigRequest": Need(Role.ADMIN),
+    **{_INFERENCE + name: Need(Role.PREDICT, names_model=True) for name in ("ModelInfer", "ModelStreamInfer")},
+    **{_INFERENCE + name: Need(Role.READ, names_model=True) for name in ("ModelReady", "ModelMetadata")},
+    **{_INFERENCE + name: Need(Role.READ) for name in ("ServerMetadata", "RepositoryIndex")},
+    **{_INFERENCE + name: OPEN for name in ("ServerLive", "ServerReady")},
     "/pyserving.RolloutService/Promote": Need(Role.ADMIN),
     "/pyserving.RolloutService/Rollback": Need(Role.ADMIN),
     "/grpc.health.v1.Health/Check": OPEN,

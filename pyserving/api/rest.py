@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -93,6 +94,18 @@ Collect = Callable[[], Awaitable[Sequence[Family]]]
 """Returns all metrics as they are now."""
 
 
+class HttpFront(Protocol):
+    """Answers what is asked below a folder."""
+
+    def need(self, method: str, target: str) -> Need:
+        """What it takes to ask for this."""
+        ...
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        """Raises ServingError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """What a method and a path ask for."""
@@ -127,6 +140,7 @@ class RestApi:
         rollouts: RolloutApi | None = None,
         rollout_report: Callable[[str], Mapping[str, object]] = lambda _: {},
         pages: Mapping[tuple[str, str], tuple[Need, HttpHandler]] = {},
+        fronts: Mapping[str, HttpFront] = {},
     ) -> None:
         """``timeout``: the most that a request may take, in seconds. ``cors``: web pages of any origin may call.
 
@@ -134,9 +148,9 @@ class RestApi:
         original does not have, and there ``engines`` tells of each version which engine serves its signatures, and
         why others do not; with ``metrics_path``, the page for Prometheus: of what ``collect`` returns, or else of
         ``metrics``. ``taps``: what looks on at the answers, by model; it may change at any time.
-        ``check_method_names``: see Engine. ``pages``: what else is served and what that needs, by method and path. With
-        ``rollouts``, default versions can be moved; ``rollout_report`` is what the list of models tells of a model's
-        traffic.
+        ``check_method_names``: see Engine. ``pages``: what else is served and what that needs, by method and path.
+        ``fronts``: who answers below other folders than ``/v1``, by the folder's name. With ``rollouts``, default
+        versions can be moved; ``rollout_report`` is what the list of models tells of a model's traffic.
         """
 
         def engine(api: str) -> Engine:
@@ -160,6 +174,7 @@ class RestApi:
         self._taps = taps
         self._rollouts = rollouts
         self._rollout_report = rollout_report
+        self._fronts = fronts
         self._routes: dict[tuple[str, str], Route] = {}
         self._pages: dict[tuple[str, str], HttpHandler] = {key: page for key, (_, page) in pages.items()}
         """What is served besides models: by method and path."""
@@ -182,6 +197,8 @@ class RestApi:
             return found
         if method == "OPTIONS":  # browsers show no key with it, and its answer says nothing
             return OPEN
+        if front := self._front(target):
+            return front.need(method, target)
         try:
             route = self._routes.get((method, target)) or find_route(method, target)
         except ServingError:
@@ -195,6 +212,8 @@ class RestApi:
             if route is _NO_ROUTE:
                 if page := self._pages.get((request.method, request.target.partition("?")[0])):
                     return await page(request)
+                if front := self._front(request.target):
+                    return await self._answer_by(front, request)
                 route = self._route(request)
             if (accept := request.headers.get("accept")) and route.action == "predict":
                 framing = framing_of(accept)
@@ -219,6 +238,17 @@ class RestApi:
         if len(answers) >= FULL:
             recorder.flush()
         return HttpResponse(200, body, headers=self._headers)
+
+    async def _answer_by(self, front: HttpFront, request: HttpRequest) -> HttpResponse:
+        if request.method == "OPTIONS":
+            return HttpResponse(200, _preflight_body(request), headers=self._headers)
+        answer = await front.handle(request)
+        answer.headers = (*self._headers, *answer.headers)
+        return answer
+
+    def _front(self, target: str) -> HttpFront | None:
+        folders = target.partition("?")[0].split("/", 2)
+        return self._fronts.get(folders[1]) if len(folders) > 1 else None
 
     async def _answer(self, route: Route, request: HttpRequest, deadline: float) -> bytes:
         match route.action:

@@ -103,6 +103,7 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         health=flags.enable_health,
         drain_delay=_drain_delay(flags),
         console=flags.enable_console,
+        open_inference_protocol=flags.enable_open_inference_protocol,
         grpc_health=flags.enable_grpc_healthcheck_service,
         reflection=False,
         wait_for_models=True,

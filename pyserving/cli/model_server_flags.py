@@ -77,6 +77,12 @@ class ModelServerFlags:
         _NETWORK,
         "Serve a web console at / of --rest_api_port, and /openapi.json. TensorFlow Serving does not have this flag.",
     )
+    enable_open_inference_protocol: bool = _flag(
+        False,
+        _NETWORK,
+        "Serve the Open Inference Protocol (KServe, Triton) too: /v2 at --rest_api_port, and gRPC's "
+        "inference.GRPCInferenceService. TensorFlow Serving does not have this flag.",
+    )
     enable_session_service: bool = _flag(
         False,
         _NETWORK,

@@ -198,6 +198,13 @@ from pyserving.transport.limits import HttpLimits
     help="The web console at / of the REST port.",
 )
 @click.option(
+    "--v2/--no-v2",
+    "open_inference_protocol",
+    default=True,
+    show_default=True,
+    help="The Open Inference Protocol (KServe, Triton) on both ports: /v2 and inference.GRPCInferenceService.",
+)
+@click.option(
     "--log-format",
     type=click.Choice([form.value for form in LogFormat]),
     default=LogFormat.TEXT.value,
@@ -245,6 +252,7 @@ def serve(
     max_connections: int | None,
     idle_timeout: float | None,
     web_console: bool,
+    open_inference_protocol: bool,
     log_format: str,
 ) -> None:
     """Serves the models under PATH: one model's folder of versions, or a folder of several models.
@@ -295,6 +303,7 @@ def serve(
                 idle_timeout=idle_timeout,
             ),
             console=web_console,
+            open_inference_protocol=open_inference_protocol,
             session_options=SessionOptions(
                 tags=tuple(tag for tag in tags.split(",") if tag), intra_op_parallelism=threads
             ),

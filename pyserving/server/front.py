@@ -12,6 +12,10 @@ from pyserving.api.composition import Composition
 from pyserving.api.exchange import HttpGuard, Peer, StreamHandler
 from pyserving.api.health_rpc import HealthRpc
 from pyserving.api.models import Models
+from pyserving.api.oip_inference import OipInference
+from pyserving.api.oip_rest import OipRest
+from pyserving.api.oip_rpc import OipRpc
+from pyserving.api.oip_server import OipServer
 from pyserving.api.prediction_methods import PredictionMethods
 from pyserving.api.reflection import Reflection
 from pyserving.api.request_log import model_logs
@@ -148,6 +152,10 @@ class Front:
             session_service=settings.session_service,
             taps=self._taps,
         )
+        oip = OipInference(
+            models, self._executor, self.metrics, self._taps, check_method_names=settings.check_method_names
+        )
+        oip_server = OipServer(models, status, self._health, lambda: self._directory.models)
         rest = RestApi(
             models,
             status,
@@ -165,9 +173,16 @@ class Front:
             rollouts=self._rollouts,
             rollout_report=self._rollout_report,
             pages=self._console.pages(ports) if self._console else {},
+            fronts={"v2": OipRest(oip_server, oip, self.metrics, timeout=settings.rest_timeout)}
+            if settings.open_inference_protocol
+            else {},
         )
         methods = {**rpc.methods(), **self._rollouts.methods()}
         streaming: dict[str, StreamHandler] = dict(rpc.streaming())
+        if settings.open_inference_protocol:
+            oip_rpc = OipRpc(oip_server, oip, self.metrics)
+            methods |= oip_rpc.methods()
+            streaming |= oip_rpc.streaming()
         if settings.grpc_health:
             health = HealthRpc(self._health)
             methods |= health.methods()

@@ -106,6 +106,8 @@ class Settings:
     """Where the REST port serves the page for Prometheus; empty: nowhere."""
     health: bool = True
     """Serve ``/healthz``, ``/readyz`` and the list of models at ``/v1/models``, which the original has not."""
+    open_inference_protocol: bool = False
+    """Serve the Open Inference Protocol on both ports (``/v2``, ``inference.GRPCInferenceService``)."""
     console: bool = False
     """Serve the web console at ``/`` of the REST port, and ``/openapi.json``, which the original has not."""
     grpc_health: bool = True

@@ -172,6 +172,7 @@ OTHER_VALUES = {
     "monitoring_config_file": "/n",
     "enable_session_service": True,
     "enable_console": True,
+    "enable_open_inference_protocol": True,
     "workers": 2,
     "log_format": "json",
     "custom_op_libraries": "/a.so,/b.so",

@@ -25,6 +25,7 @@ from pyserving.server import reloading
 from pyserving.server.key_file import add_key, read_keys, remove_key
 
 WAIT = 30.0
+INFERENCE = "/inference.GRPCInferenceService/"
 RELOAD = MODEL + "HandleReloadConfigRequest"
 PREDICT_BODY = json.dumps({"inputs": {"x": [1.0, 2.0], "add": 0.0}}).encode()
 
@@ -50,7 +51,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, key_file: str, tokens: dict
     model = write_model(tmp_path_factory.mktemp("models"), "scale", SCALE)
     options = PythonOptions(PythonModels.ON)
     unix = str(tmp_path_factory.mktemp("socket") / "grpc")
-    running = RunningServer([model], api_keys_file=key_file, python_options=options, grpc_socket_path=unix)
+    running = RunningServer(
+        [model],
+        api_keys_file=key_file,
+        python_options=options,
+        grpc_socket_path=unix,
+        open_inference_protocol=True,
+    )
     running.settled("scale")
     yield running
     running.stop()
@@ -162,14 +169,50 @@ def test_a_key_for_certain_models_by_every_method_that_names_one(server: Running
             model_spec=spec, metadata_field=["signature_def"]
         ),
         MODEL + "GetModelStatus": messages.GetModelStatusRequest(model_spec=spec),
+        INFERENCE + "ModelInfer": messages.ModelInferRequest(model_name="scale"),
+        INFERENCE + "ModelReady": messages.ModelReadyRequest(name="scale"),
+        INFERENCE + "ModelMetadata": messages.ModelMetadataRequest(name="scale"),
     }
+    streamed = INFERENCE + "ModelStreamInfer"  # tells of errors in its messages; see the test below
     session = "/tensorflow.serving.SessionService/SessionRun"  # not served here; see the test of all methods
-    assert requests.keys() == {name for name, need in RPC_NEEDS.items() if need.names_model} - {session}
+    assert requests.keys() == {name for name, need in RPC_NEEDS.items() if need.names_model} - {session, streamed}
     with grpc.insecure_channel(server.server.ports.grpc_addresses[0]) as channel:
         for method, request in requests.items():
             assert call(channel, method, request, ("x-api-key", tokens["elsewhere"])) is DENIED, method
             if method != PREDICTION + "PredictStreamed":  # of which the first message is no answer to a unary call
                 assert call(channel, method, request, ("x-api-key", tokens["bound"])) is not DENIED, method
+
+
+def test_a_key_for_certain_models_in_a_stream(server: RunningServer, tokens: dict[str, str]) -> None:
+    with grpc.insecure_channel(server.server.ports.grpc_addresses[0]) as channel:
+        method = channel.stream_stream(
+            INFERENCE + "ModelStreamInfer",
+            request_serializer=messages.ModelInferRequest.SerializeToString,
+            response_deserializer=messages.ModelStreamInferResponse.FromString,
+        )
+        asked = [messages.ModelInferRequest(model_name="scale")]
+        (answer,) = method(iter(asked), timeout=WAIT, metadata=[("x-api-key", tokens["elsewhere"])])
+        assert answer.error_message == "The API key elsewhere is not for the model scale"
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [("predict", [200, 401, 403, 403]), ("read", [200, 403, 200, 200]), ("elsewhere", [200, 403, 403, 403])],
+)
+def test_what_each_key_opens_of_the_open_inference_protocol(
+    server: RunningServer, tokens: dict[str, str], key: str, expected: list[int]
+) -> None:
+    x = {"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}
+    body = json.dumps({"inputs": [x]}).encode()
+    shown = bearer(tokens[key])
+    infer = "/v2/models/scale/infer"
+    assert [
+        ask(server, "/v2/health/live")[0],
+        ask(server, infer, body, **({} if key == "predict" else shown))[0],
+        ask(server, "/v2/models/scale", **shown)[0],
+        ask(server, "/v2/repository/index", b"", **shown)[0],
+    ] == expected
+    assert (ask(server, infer, body, **shown)[0] == 200) == (key == "predict")
 
 
 def test_default_versions_are_moved_by_administrators_only(server: RunningServer, tokens: dict[str, str]) -> None:

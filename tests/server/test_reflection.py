@@ -20,6 +20,7 @@ SERVICES = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
+    "pyserving.RolloutService",
     "tensorflow.serving.ModelService",
     "tensorflow.serving.PredictionService",
 ]

@@ -1,0 +1,110 @@
+"""An inference request of the Open Inference Protocol, from its tensors to the answer's."""
+
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from functools import partial
+from typing import TypeVar
+
+from pyserving.api.long_work import LONG_TENSORS, on_thread, size_of
+from pyserving.api.models import Models, ModelSpec
+from pyserving.api.oip_models import check_inputs, find_signature
+from pyserving.api.predict import Engine, check_predict_method_name, predict, select_outputs
+from pyserving.api.request_log import LogType
+from pyserving.api.rest_messages import predict_messages
+from pyserving.api.status_name import status_name
+from pyserving.api.streaming import predict_streamed
+from pyserving.api.tap import Tap
+from pyserving.api.traffic import Headers
+from pyserving.batching.executor import EngineExecutor
+from pyserving.core.servable import ServableId
+from pyserving.monitoring.serving_metrics import ServingMetrics
+from pyserving.platforms.model import Array
+from pyserving.wire.oip_request import InferRequest
+
+T = TypeVar("T")
+
+Results = Mapping[str, Array]
+
+
+class OipInference:
+    """The way of all requests for inference, whichever port they came to."""
+
+    def __init__(
+        self,
+        models: Models,
+        executor: EngineExecutor,
+        metrics: ServingMetrics,
+        taps: Mapping[str, Tap],
+        *,
+        check_method_names: bool = False,
+    ) -> None:
+        """``taps``: what looks on at the answers, by model. ``check_method_names``: see Engine."""
+        self._models = models
+        self._metrics = metrics
+        self._taps = taps
+        self._engine = Engine(executor, metrics, "ModelInfer", check_method_names=check_method_names)
+        self._stream_engine = Engine(executor, metrics, "ModelStreamInfer", check_method_names=check_method_names)
+
+    async def infer(
+        self,
+        spec: ModelSpec,
+        request: InferRequest,
+        headers: Headers,
+        deadline: float | None,
+        priority: str,
+        write: Callable[[ServableId, Results], T],
+    ) -> T:
+        """What ``write`` makes of the results. Raises ServingError."""
+        with self._models.acquire(spec, headers) as handle:
+            signature = find_signature(handle.servable, request.signature_name)
+            check_predict_method_name(self._engine, signature)
+            check_inputs(signature, request.inputs)
+            outputs = select_outputs(signature, [output.name for output in request.outputs])
+            deadline = earlier(deadline, request.timeout)
+            results = await predict(self._engine, handle, signature, request.inputs, outputs, deadline, priority)
+            long = size_of(results) >= LONG_TENSORS
+            answer = await on_thread(write, handle.id, results) if long else write(handle.id, results)
+            if tap := self._taps.get(handle.id.name):
+                tap.add(
+                    LogType.PREDICT,
+                    handle.id,
+                    signature.name,
+                    partial(predict_messages, spec, signature.name, request.inputs, handle.id, results),
+                )
+            return answer
+
+    async def stream(
+        self, spec: ModelSpec, request: InferRequest, headers: Headers, deadline: float | None, priority: str
+    ) -> AsyncGenerator[tuple[ServableId, Results], None]:
+        """The pieces of an answer; that of a signature that does not stream is one piece."""
+        with self._models.acquire(spec, headers) as handle:
+            signature = find_signature(handle.servable, request.signature_name)
+            check_predict_method_name(self._stream_engine, signature)
+            check_inputs(signature, request.inputs)
+            outputs = select_outputs(signature, [output.name for output in request.outputs])
+            deadline = earlier(deadline, request.timeout)
+            tap = self._taps.get(handle.id.name)
+            log = tap.stream(handle.id, signature.name) if tap else None
+            pieces = predict_streamed(
+                self._stream_engine, handle, signature, request.inputs, outputs, deadline, priority
+            )
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    if log:
+                        log.add(partial(predict_messages, spec, signature.name, request.inputs, handle.id, piece))
+                    yield handle.id, piece
+            if log:
+                log.end()
+
+    def failed(self, name: str, error: BaseException) -> None:
+        """A request for this model did not end well."""
+        self._metrics.request_failed(name, status_name(error))
+
+
+def earlier(deadline: float | None, timeout: float | None) -> float | None:
+    """``deadline``, or the end of ``timeout`` seconds from now where that comes first."""
+    if timeout is None:
+        return deadline
+    end = time.monotonic() + timeout
+    return end if deadline is None else min(deadline, end)

@@ -1,0 +1,109 @@
+"""What the Open Inference Protocol tells of a server and its models, besides inference."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import pyserving
+from pyserving.api.health import Health
+from pyserving.api.models import Models, ModelSpec
+from pyserving.api.oip_models import find_signature
+from pyserving.api.status import StatusApi
+from pyserving.core.errors import ServingError
+from pyserving.core.servable import ServableId
+from pyserving.core.state import ServableState, State
+from pyserving.platforms.model import Signature
+from pyserving.sources.model_config import ModelConfig
+
+NAME = "pyserving"
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository")
+
+_STATES = {
+    State.START: "UNAVAILABLE",
+    State.LOADING: "LOADING",
+    State.AVAILABLE: "READY",
+    State.UNLOADING: "UNLOADING",
+    State.END: "UNAVAILABLE",
+}
+
+
+class Indexed(NamedTuple):
+    """One line of a repository's index."""
+
+    name: str
+    version: str
+    """Empty where no version was ever found."""
+    state: str
+    reason: str
+    """Why it is not ready, if that is known."""
+
+
+class ModelFacts(NamedTuple):
+    """What there is to say of a version."""
+
+    id: ServableId
+    versions: Sequence[str]
+    """All that are available."""
+    platform: str
+    signature: Signature
+
+
+class OipServer:
+    """Tells what it is asked; changes nothing."""
+
+    def __init__(
+        self, models: Models, status: StatusApi, health: Health, configured: Callable[[], Sequence[ModelConfig]]
+    ) -> None:
+        """``configured``: the models that there should be now."""
+        self._models = models
+        self._status = status
+        self._health = health
+        self._configured = configured
+
+    @property
+    def version(self) -> str:
+        return pyserving.__version__
+
+    @property
+    def live(self) -> bool:
+        return True
+
+    @property
+    def ready(self) -> bool:
+        return self._health.ready
+
+    def model_ready(self, spec: ModelSpec) -> bool:
+        """Whether requests for it are answered; False, too, where there is no such model."""
+        if self._health.draining:
+            return False
+        try:
+            with self._models.acquire(spec):
+                return True
+        except ServingError:
+            return False
+
+    def facts(self, spec: ModelSpec) -> ModelFacts:
+        """Of the version that answers, and its default signature. Raises ServingError."""
+        with self._models.acquire(spec) as handle:
+            versions = [
+                str(state.id.version)
+                for state in self._status.known_states(spec.name)
+                if state.state is State.AVAILABLE
+            ]
+            platform = next((model.platform for model in self._configured() if model.name == spec.name), "")
+            return ModelFacts(handle.id, versions, platform, find_signature(handle.servable, ""))
+
+    def index(self, *, ready: bool) -> list[Indexed]:
+        """All versions of all models, those that could not be loaded included; with ``ready``, those that are."""
+        lines = []
+        for model in self._configured():
+            states = self._status.known_states(model.name)
+            found = [_indexed(state) for state in states] or [
+                Indexed(model.name, "", "UNAVAILABLE", "no version found")
+            ]
+            lines += [line for line in found if not ready or line.state == "READY"]
+        return lines
+
+
+def _indexed(state: ServableState) -> Indexed:
+    reason = state.error.message if state.error else "unloaded" if state.state is State.END else ""
+    return Indexed(state.id.name, str(state.id.version), _STATES[state.state], reason)
