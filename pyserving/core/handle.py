@@ -1,6 +1,7 @@
 """Keeps a version loaded while a request uses it."""
 
 from collections.abc import Callable
+from itertools import count
 from types import TracebackType
 from typing import Any
 
@@ -49,6 +50,9 @@ class ServableHandle:
         self.release()
 
 
+_uses = count(1)
+
+
 class ServedVersion:
     """A version that serves, and the handles out on it.
 
@@ -58,13 +62,15 @@ class ServedVersion:
     at least one sees the other.
     """
 
-    __slots__ = ("_on_drained", "closed", "handles", "id", "servable")
+    __slots__ = ("_on_drained", "closed", "handles", "id", "servable", "used")
 
     def __init__(self, servable_id: ServableId, servable: object, on_drained: Callable[[], None]) -> None:
         self.id = servable_id
         self.servable = servable
         self.handles: set[ServableHandle] = set()
         self.closed = False
+        self.used = 0
+        """When a request got it last, as a number that grows; only an EvictableVersion keeps it."""
         self._on_drained = on_drained
 
     def hold(self) -> ServableHandle | None:
@@ -88,3 +94,13 @@ class ServedVersion:
     def check_drained(self) -> None:
         if not self.handles:
             self._on_drained()
+
+
+class EvictableVersion(ServedVersion):
+    """One of which it is remembered when it was used last."""
+
+    __slots__ = ()
+
+    def hold(self) -> ServableHandle | None:
+        self.used = next(_uses)
+        return super().hold()

@@ -42,7 +42,12 @@ class Harness:
         """While CHECKING, READY or DRAINING."""
         self.successor: AspiredVersion | None = None
         """The same version, aspired again while this one was on its way out."""
+        self.waits_for_room_since: float | None = None
+        self.loaded_at = 0.0
+        self.load_seconds = 0.0
+        """How long its load took, once it is loaded."""
         self._loader: Loader | None = aspired.loader
+        self._renew = aspired.renew
 
     @property
     def wanted(self) -> bool:
@@ -53,6 +58,16 @@ class Harness:
     def leaving(self) -> bool:
         """Its memory will soon be given back."""
         return self.given_up or self.phase in (Phase.DRAINING, Phase.UNLOADING)
+
+    @property
+    def can_return(self) -> bool:
+        """Whether it can be loaded again once it is unloaded."""
+        return self._renew is not None
+
+    def renewed(self) -> AspiredVersion:
+        """The same version, to be loaded anew. Only where it ``can_return``."""
+        assert self._renew is not None
+        return AspiredVersion(self.id, self._renew(), self._renew)
 
     def enter(self, phase: Phase) -> None:
         """Raises RuntimeError where ``phase`` cannot follow."""

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 
@@ -12,9 +13,10 @@ from pyserving.core.clock import Clock, SystemClock
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.events import EventBus
 from pyserving.core.gate import Gate
-from pyserving.core.handle import ServedVersion
+from pyserving.core.handle import EvictableVersion, ServedVersion
 from pyserving.core.harness import Harness
 from pyserving.core.phase import Phase
+from pyserving.core.residency import LOOK_AGAIN, PATIENCE, Residency, Room, Stay
 from pyserving.core.resources import Resources, ResourceTracker
 from pyserving.core.serving_map import ServingMap
 from pyserving.core.source import AspiredVersion
@@ -41,7 +43,7 @@ class Manager:
 
     Every version's events are, in this order: START, LOADING, AVAILABLE, UNLOADING, END; one that is given up or
     fails, in its load or at the gate, goes to END early. When AVAILABLE is told, ``serving`` has the version; when
-    UNLOADING is, it has not.
+    UNLOADING is, it has not. One that is evicted comes to END, and at once, dormant, to START again.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Manager:
         load_retry_interval: float = 60.0,
         resources: ResourceTracker | None = None,
         gate: Gate | None = None,
+        residency: Residency | None = None,
         clock: Clock | None = None,
         spawner: Spawner | None = None,
     ) -> None:
@@ -65,7 +68,10 @@ class Manager:
 
         So many loads, and so many unloads, run at once; 0 means one after the other, too.
         A load is attempted ``1 + max_num_load_retries`` times, ``load_retry_interval`` seconds apart; but
-        not again after FAILED_PRECONDITION.
+        not again after FAILED_PRECONDITION. One that a request waits for is attempted once, and again for a request
+        that comes ``load_retry_interval`` seconds later.
+
+        ``residency``: which models are loaded only for requests, and whether they make room for others.
         """
         self.serving = serving or ServingMap()
         self._bus = bus
@@ -76,6 +82,8 @@ class Manager:
         self._load_retry_interval = load_retry_interval
         self._resources = resources or ResourceTracker()
         self._gate = gate
+        self._residency = residency or Residency()
+        self._served_kind = EvictableVersion if self._residency.evicts else ServedVersion
         self._clock = clock or SystemClock()
         self._threads = spawner or Threads()
 
@@ -89,6 +97,8 @@ class Manager:
         self._unloads = 0
         self._waiting_to_unload: deque[Harness] = deque()
         self._stopping = False
+        self._stepped: set[str] = set()
+        """Streams that requests wait for, of which a version came to READY or ENDED."""
 
     # What sources and the server call
 
@@ -107,6 +117,41 @@ class Manager:
         with self._change():
             self._num_load_threads = max(1, num_load_threads)
             self._use_free_load_threads()
+
+    def set_stays(self, stays: Mapping[str, Stay]) -> None:
+        """How models come into memory, by name, from now on."""
+        with self._change():
+            before, self._residency.stays = self._residency.stays, stays
+            for name in sorted(self._residency.asleep):
+                old, new = before.get(name, Stay()), self._residency.stay(name)
+                if not new.lazy and (old.lazy or (new.pinned and not old.pinned)):
+                    self._residency.asleep.discard(name)
+                    self._rouse(name)
+
+    def is_unloaded(self, name: str) -> bool:
+        """Whether ``wake`` may help a request that does not find this model. Any thread may ask."""
+        return self._residency.is_unloaded(name)
+
+    def wake(self, name: str, version: int | None = None) -> "Future[None] | None":
+        """A request needs the model, which ``is_unloaded``: it is loaded, unless that has begun already.
+
+        Returns what is done at the next step, after which to look again; None where nothing is to be waited for, such
+        as for a version that there is not. Raises UNAVAILABLE, or RESOURCE_EXHAUSTED where there is too little memory,
+        if a load failed shortly before.
+        """
+        residency = self._residency
+        with self._change():
+            stream = self._streams.get(name, {})
+            if self._stopping or not residency.is_unloaded(name) or (version is not None and version not in stream):
+                return None
+            if name in residency.asleep:
+                now = self._clock.time()
+                if failure := residency.failure(name, now):
+                    raise failure
+                if warning := residency.wakes(name, now):
+                    _log.warning("%s", warning)
+                self._rouse(name)
+            return residency.waking.get(name)
 
     @property
     def resources(self) -> ResourceTracker:
@@ -138,15 +183,22 @@ class Manager:
     @contextmanager
     def _change(self) -> Iterator[None]:
         """Holds the lock; afterwards tells the listeners what happened."""
+        steps: list[Future[None]] = []
         try:
             with self._lock:
                 yield
+                if self._stepped:
+                    steps = self._take_steps()
                 if not self._streams:
                     self._nothing_managed.notify_all()
         finally:
             self._bus.deliver()
+            for step in steps:
+                step.set_result(None)
 
     def _aspire(self, name: str, aspired: Mapping[int, AspiredVersion]) -> None:
+        if name not in self._streams and aspired and self._residency.stay(name).lazy:
+            self._residency.asleep.add(name)
         stream = self._streams.setdefault(name, {})
         for version, harness in list(stream.items()):
             if harness.leaving and not harness.aspired:
@@ -163,12 +215,14 @@ class Manager:
     def _manage(self, wanted: AspiredVersion) -> None:
         harness = Harness(wanted)
         self._streams[wanted.id.name][wanted.id.version] = harness
+        if wanted.id.name in self._residency.asleep:
+            harness.enter(Phase.DORMANT)
         self._tell(harness, State.START)
 
     def _give_up(self, harness: Harness) -> None:
         """It is aspired no more. What is loading or serves is the policy's to decide on."""
         harness.aspired = False
-        if harness.phase in (Phase.NEW, Phase.WAITING):
+        if harness.phase in (Phase.NEW, Phase.DORMANT, Phase.WAITING):
             self._end(harness, harness.error)
         elif harness.phase is Phase.CHECKING and self._gate is not None:
             harness.given_up = True
@@ -196,6 +250,7 @@ class Manager:
             self._waiting_to_load.pop(name, None)
         if not stream:
             del self._streams[name]
+            self._residency.forget(name)
 
     def _use_free_load_threads(self) -> None:
         while self._waiting_to_load and self._loads < self._num_load_threads:
@@ -203,6 +258,7 @@ class Manager:
 
     def _end(self, harness: Harness, error: ServingError | None) -> None:
         harness.enter(Phase.ENDED)
+        self._step(harness.id.name)
         self._tell(harness, State.END, error)
         if not harness.aspired:
             del self._streams[harness.id.name][harness.id.version]
@@ -211,7 +267,86 @@ class Manager:
 
     def _tell(self, harness: Harness, state: State, error: ServingError | None = None) -> None:
         harness.state = state
-        self._bus.post(ServableState(harness.id, state, self._clock.time(), error))
+        dormant = state is not State.AVAILABLE and harness.wanted and self._residency.is_unloaded(harness.id.name)
+        self._bus.post(ServableState(harness.id, state, self._clock.time(), error, dormant))
+
+    # Models that are not loaded until a request needs them
+
+    def _rouse(self, name: str) -> None:
+        """What is dormant is to be loaded, and what failed as well. The model is asleep no more."""
+        for harness in list(self._streams[name].values()):
+            if harness.phase is Phase.DORMANT:
+                harness.enter(Phase.NEW)
+            elif harness.phase is Phase.ENDED and harness.aspired and harness.can_return:
+                self._manage(harness.renewed())
+        if not self._is_unsettled(name):
+            self._step(name)
+        self._advance(name)
+
+    def _is_unsettled(self, name: str) -> bool:
+        stream = self._streams.get(name, {}).values()
+        return any(harness.wanted and harness.phase not in (Phase.READY, Phase.ENDED) for harness in stream)
+
+    def _step(self, name: str) -> None:
+        if name in self._residency.waking:
+            self._stepped.add(name)
+
+    def _take_steps(self) -> list["Future[None]"]:
+        """What to tell requests that wait; whether there is more to wait for is settled here."""
+        stepped, self._stepped = self._stepped, set()
+        residency = self._residency
+        steps = []
+        for name in stepped & residency.waking.keys():
+            steps.append(residency.waking.pop(name))
+            stream = self._streams.get(name, {}).values()
+            if name in residency.asleep:  # it was evicted before all its versions were loaded
+                continue
+            if self._is_unsettled(name):
+                residency.waking[name] = Future()
+            elif not any(harness.phase is Phase.READY for harness in stream):
+                error = next((harness.error for harness in stream if harness.error), None)
+                if error is not None:
+                    residency.failed(name, error, self._clock.time() + self._load_retry_interval)
+                    residency.asleep.add(name)
+        return steps
+
+    def _displace(self, harness: Harness, need: Resources) -> None:
+        """There is no room for the version: others make room, or it waits, or its model goes to sleep."""
+        name, residency, now = harness.id.name, self._residency, self._clock.time()
+        if not harness.aspired:
+            self._end(harness, None)
+            return
+        if why := residency.too_large(harness, need, self._streams, self._resources):
+            self._load_failed(harness, ServingError(Code.RESOURCE_EXHAUSTED, why))
+            return
+        if harness.waits_for_room_since is None:
+            harness.waits_for_room_since = now
+        patient = 0 <= now - harness.waits_for_room_since < PATIENCE
+        room, victims = residency.room(name, need, self._streams, self._resources, now, patient=patient)
+        harness.enter(Phase.WAITING)
+        if room is Room.NEVER:
+            self._sleep(name)
+            return
+        self._waiting_for_room.append(harness)
+        for victim in victims:
+            _log.info("Model %s is evicted: model %s needs its memory", victim, name)
+            residency.evicted(victim, now)
+            self._sleep(victim)
+        if room is Room.LATER:
+            self._clock.call_later(LOOK_AGAIN, partial(self._retry, harness))
+
+    def _sleep(self, name: str) -> None:
+        """Whatever of the model is loaded goes; the next request brings it back."""
+        self._residency.asleep.add(name)
+        for harness in list(self._streams[name].values()):
+            if harness.phase not in (Phase.NEW, Phase.WAITING, Phase.READY):
+                continue
+            if harness.aspired:
+                harness.aspired, harness.successor = False, harness.renewed()
+            if harness.phase is Phase.READY:
+                self._drain(harness)
+            else:
+                self._end(harness, None)
 
     # Loading
 
@@ -225,6 +360,7 @@ class Manager:
 
     def _load(self, harness: Harness) -> None:
         need = harness.estimate()
+        began = self._clock.time()
         with self._change():
             if not self._make_room(harness, need):
                 self._end_load(harness)
@@ -236,7 +372,9 @@ class Manager:
                 self._load_failed(harness, loaded)
             else:
                 harness.error = None
-                harness.served = ServedVersion(harness.id, loaded, partial(self._drained, harness))
+                harness.loaded_at = self._clock.time()
+                harness.load_seconds = harness.loaded_at - began
+                harness.served = self._served_kind(harness.id, loaded, partial(self._drained, harness))
                 if self._gate is None:
                     self._serve(harness)
                 else:
@@ -267,18 +405,22 @@ class Manager:
         try:
             self._resources.reserve(harness.id, need)
         except ServingError as refusal:
-            if harness.aspired and any(h.leaving for stream in self._streams.values() for h in stream.values()):
+            if self._residency.evicts and harness.can_return:
+                self._displace(harness, need)
+            elif harness.aspired and any(h.leaving for stream in self._streams.values() for h in stream.values()):
                 harness.enter(Phase.WAITING)
                 self._waiting_for_room.append(harness)
             else:
                 self._load_failed(harness, ServingError(refusal.code, refusal.message))
             return False
+        harness.waits_for_room_since = None
         return True
 
     def _load_failed(self, harness: Harness, error: ServingError) -> None:
         harness.error = error
         harness.failures += 1
-        attempts = 1 + self._max_num_load_retries
+        # Requests that wait are told at once.
+        attempts = 1 if harness.id.name in self._residency.waking else 1 + self._max_num_load_retries
         _log.warning("Attempt %d of %d to load servable %s failed: %s", harness.failures, attempts, harness.id, error)
         # What is not fit to be loaded will not be so later.
         again = error.code is not Code.FAILED_PRECONDITION
@@ -301,6 +443,7 @@ class Manager:
     def _serve(self, harness: Harness) -> None:
         harness.enter(Phase.READY)
         self._replace_serving(harness.id.name)
+        self._step(harness.id.name)
         self._tell(harness, State.AVAILABLE)
 
     def _end_load(self, harness: Harness) -> None:
@@ -350,7 +493,8 @@ class Manager:
             self._resources.release(harness.id)
             self._end(harness, harness.error or error)
             self._use_free_unload_threads()
-            self._advance(harness.id.name)
+            # First those that waited: it may be for them that this one was evicted.
             waiting, self._waiting_for_room = self._waiting_for_room, []
             for other in waiting:
                 self._try_again(other)
+            self._advance(harness.id.name)

@@ -44,7 +44,7 @@ class ServableStateMonitor:
     def wait_until_available(
         self, requests: Iterable[ServableRequest], *, since: int = 0, timeout: float | None = None
     ) -> list[ServableState]:
-        """Waits until every request has come to AVAILABLE or END, and returns those states in the requests' order.
+        """Waits until every request has come to AVAILABLE or END, or is dormant; returns the states in their order.
 
         The latest of a stream is its highest version that is AVAILABLE or ended with an error; versions that
         ended without one (unloaded, or given up for another) count only when nothing else is left. An END from
@@ -76,7 +76,7 @@ class ServableStateMonitor:
             for number, state in (stream[version] for version in versions if version in stream)
             if state.state is not State.END or number > since
         ]
-        reached = (state for state in fresh if state.state is State.AVAILABLE or state.error)
+        reached = (state for state in fresh if state.state is State.AVAILABLE or state.error or state.dormant)
         all_ended = bool(fresh) and all(state.state is State.END for state in fresh)
         return next(reached, fresh[0] if all_ended else None)
 
@@ -86,7 +86,10 @@ def require_available(states: Sequence[ServableState], what: str = "servable(s)"
 
     ``what`` is what did not become available: it says ``servable(s)`` at the start and ``model(s)`` after a reload.
     """
-    missing = sorted((state for state in states if state.state is not State.AVAILABLE), key=lambda state: state.id)
+    missing = sorted(
+        (state for state in states if state.state is not State.AVAILABLE and not state.dormant),
+        key=lambda state: state.id,
+    )
     if missing:
         whys = (f" due to error: {state.error}" if state.error else "" for state in missing)
         listed = "".join(f"{{{state.id}{why}}}, " for state, why in zip(missing, whys, strict=True))

@@ -8,6 +8,8 @@ class Phase(Enum):
 
     NEW = "new"
     """To be loaded as soon as the policy and a free thread allow."""
+    DORMANT = "dormant"
+    """To be loaded when a request needs it; then NEW again."""
     LOADING = "loading"
     """A thread is in the loader's load()."""
     WAITING = "waiting"
@@ -24,7 +26,8 @@ class Phase(Enum):
 
 
 FOLLOWING = {
-    Phase.NEW: {Phase.LOADING, Phase.ENDED},
+    Phase.NEW: {Phase.LOADING, Phase.DORMANT, Phase.ENDED},
+    Phase.DORMANT: {Phase.NEW, Phase.ENDED},
     Phase.LOADING: {Phase.CHECKING, Phase.READY, Phase.WAITING, Phase.ENDED},
     Phase.CHECKING: {Phase.READY, Phase.DRAINING},
     Phase.WAITING: {Phase.NEW, Phase.ENDED},

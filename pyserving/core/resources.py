@@ -32,6 +32,10 @@ class ResourceTracker:
     def used(self) -> Resources:
         return sum(list(self._reserved.values()), Resources())
 
+    def of(self, servable_id: ServableId) -> Resources:
+        """What is reserved for a version."""
+        return self._reserved.get(servable_id, Resources())
+
     def reserve(self, servable_id: ServableId, need: Resources) -> None:
         """Takes what a version needs. Raises RESOURCE_EXHAUSTED where less than that is free."""
         if self._limit is not None:

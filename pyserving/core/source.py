@@ -14,6 +14,8 @@ class AspiredVersion:
 
     id: ServableId
     loader: Loader
+    renew: Callable[[], Loader] | None = None
+    """Makes another such loader, for when the version was unloaded and is needed again; None: it stays loaded."""
 
 
 AspiredVersionsCallback = Callable[[str, Sequence[AspiredVersion]], None]

@@ -31,3 +31,5 @@ class ServableState:
     """Seconds since the epoch."""
     error: ServingError | None = None
     """With END only: why the version could not be loaded, or what went wrong as it was unloaded."""
+    dormant: bool = False
+    """It is not loaded, but a request that needs it has it loaded, and waits for that."""

@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 from pyserving.core.events import EventBus
@@ -124,10 +125,21 @@ class House:
         given |= {version: FakeLoader() for version in versions}
         aspired = []
         for version, loader in given.items():
-            aspired.append(AspiredVersion(ServableId(name, version), loader))
+            aspired.append(
+                AspiredVersion(
+                    ServableId(name, version),
+                    loader,
+                    partial(self._renew, name, version, list(loader.failures), loader.need.ram_bytes),
+                )
+            )
             if self.monitor.state(ServableId(name, version)) is None:
                 self.loaders[name, version] = loader
         self.manager.set_aspired_versions(name, aspired)
+
+    def _renew(self, name: str, version: int, failures: list[BaseException], need: int) -> FakeLoader:
+        """The first of the failures was met by the one before."""
+        renewed = self.loaders[name, version] = FakeLoader(*failures[1:], need=need)
+        return renewed
 
     def settle(self) -> None:
         self.steps.take_all()
