@@ -113,7 +113,7 @@ class _Session:
         self, target: Target, signature_name: str, inputs: Mapping[str, Array], deadline: float | None
     ) -> dict[str, Array]:
         with self._asking(target) as engine:
-            handle, signature, arrays = self._prepare(target, signature_name, inputs)
+            handle, signature, arrays = await self._prepare(target, signature_name, inputs, deadline)
             with handle.share() as held:
                 return await predict(engine, held, signature, arrays, tuple(signature.outputs), deadline)
 
@@ -121,7 +121,7 @@ class _Session:
         self, target: Target, signature_name: str, inputs: Mapping[str, Array], deadline: float | None
     ) -> AsyncGenerator[dict[str, Array], None]:
         with self._asking(target) as engine:
-            handle, signature, arrays = self._prepare(target, signature_name, inputs)
+            handle, signature, arrays = await self._prepare(target, signature_name, inputs, deadline)
             outputs = tuple(signature.outputs)
             with handle.share() as held:
                 async with aclosing(predict_streamed(engine, held, signature, arrays, outputs, deadline)) as pieces:
@@ -145,10 +145,10 @@ class _Session:
             if self._closed:
                 self._release()
 
-    def _prepare(
-        self, target: Target, signature_name: str, inputs: Mapping[str, Array]
+    async def _prepare(
+        self, target: Target, signature_name: str, inputs: Mapping[str, Array], deadline: float | None
     ) -> tuple[ServableHandle, Signature, dict[str, Array]]:
-        handle = self._handle(target)
+        handle = await self._handle(target, deadline)
         self._composition.edges.add(self._servable, handle.id)
         signature = find_signature(handle.servable, signature_name)
         check_input_names(signature, inputs.keys())
@@ -161,11 +161,15 @@ class _Session:
                     raise invalid_argument(f"input {name}: {error}") from None
         return handle, signature, arrays
 
-    def _handle(self, target: Target) -> ServableHandle:
+    async def _handle(self, target: Target, deadline: float | None) -> ServableHandle:
         handle = self._handles.get(target)
         if handle is None:
             spec = ModelSpec(target.name, target.version, target.label)
-            handle = self._handles[target] = self._composition.models.acquire(spec)
+            acquired = await self._composition.models.acquired(spec, deadline)
+            # Where it had to be loaded, another call of this session may have come first: all see one version.
+            handle = self._handles.setdefault(target, acquired)
+            if handle is not acquired:
+                acquired.release()
         return handle
 
 

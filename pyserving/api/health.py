@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pyserving.core.monitor import ServableStateMonitor
 from pyserving.core.servable import ServableId
-from pyserving.core.state import State
+from pyserving.core.state import ServableState, State
 
 
 class Health:
@@ -70,11 +70,16 @@ class Health:
         states = self._monitor.states(name)
         if pinned is not None:
             state = self._monitor.state(ServableId(name, pinned))
-            if state is None or state.state is not State.AVAILABLE:
+            if state is None or not _can_answer(state):
                 return f"its default version {pinned} is {'not found' if state is None else state.state.name}"
-        elif not any(state.state is State.AVAILABLE for state in states):
+        elif not any(_can_answer(state) for state in states):
             newest = next((state for state in states if state.state is not State.END or state.error), None)
             if newest is None:
                 return "no version is found"
             return f"version {newest.id.version} {'has failed' if newest.error else f'is {newest.state.name}'}"
         return "its process is down" if self._is_down(name) else ""
+
+
+def _can_answer(state: ServableState) -> bool:
+    """Where the version is dormant, the next request has it loaded."""
+    return state.state is State.AVAILABLE or state.dormant

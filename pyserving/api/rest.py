@@ -261,7 +261,7 @@ class RestApi:
             case "status":
                 return self._status_body(route.spec)
             case "metadata":
-                return self._metadata_body(route.spec)
+                return await self._metadata_body(route.spec, deadline)
             case ("promote" | "rollback") as action if self._rollouts is not None:
                 return await self._rollouts.answer(action, route.spec.name, request.body)
             case _:
@@ -282,9 +282,9 @@ class RestApi:
         del body
         try:
             acquired = self._models.acquire(spec, request.headers)
-        except ServingError:
+        except ServingError as error:
             await on_thread(parsed.check) if long else parsed.check()
-            raise
+            acquired = await self._models.loaded(spec, deadline, request.headers, error)
         with acquired as handle:
             try:
                 signature = find_rest_signature(handle.servable, parsed.signature_name)
@@ -315,7 +315,7 @@ class RestApi:
     async def _classify(self, spec: ModelSpec, request: HttpRequest, deadline: float) -> bytes:
         body, priority = request.body, request.headers.get("x-priority", "")
         parsed = await on_thread(parse_examples, body) if len(body) >= LONG_BODY else parse_examples(body)
-        with self._models.acquire(spec, request.headers) as handle:
+        with await self._models.acquired(spec, deadline, request.headers) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)
             classes = await classify(self._classify_engine, handle, parsed.signature_name, examples, deadline, priority)
             answer = write_classes(classes.labels, classes.scores)
@@ -331,7 +331,7 @@ class RestApi:
     async def _regress(self, spec: ModelSpec, request: HttpRequest, deadline: float) -> bytes:
         body, priority = request.body, request.headers.get("x-priority", "")
         parsed = await on_thread(parse_examples, body) if len(body) >= LONG_BODY else parse_examples(body)
-        with self._models.acquire(spec, request.headers) as handle:
+        with await self._models.acquired(spec, deadline, request.headers) as handle:
             examples = serialized_examples(parsed.examples, parsed.context)
             values = await regress(self._regress_engine, handle, parsed.signature_name, examples, deadline, priority)
             answer = write_values(values)
@@ -372,8 +372,8 @@ class RestApi:
     def _status_body(self, spec: ModelSpec) -> bytes:
         return orjson.dumps(_status_of(self._status.states(spec)))
 
-    def _metadata_body(self, spec: ModelSpec) -> bytes:
-        with self._models.acquire(spec) as handle:
+    async def _metadata_body(self, spec: ModelSpec, deadline: float) -> bytes:
+        with await self._models.acquired(spec, deadline) as handle:
             signatures = {
                 name: MessageToDict(
                     definition,

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from pyserving.api.exchange import HttpRequest, StreamedResponse
 from pyserving.api.long_work import LONG_BODY, on_thread
@@ -87,11 +87,12 @@ class RestStreaming:
     async def _texts(self, spec: ModelSpec, body: PredictBody, headers: Headers) -> AsyncGenerator[bytes, None]:
         """The JSON text of each piece."""
         start = perf_counter()
+        deadline = monotonic() + self._timeout
         try:
             acquired = self._models.acquire(spec, headers)
-        except ServingError:
+        except ServingError as error:
             await on_thread(body.check)
-            raise
+            acquired = await self._models.loaded(spec, deadline, headers, error)
         with acquired as handle:
             try:
                 signature = find_rest_signature(handle.servable, body.signature_name)

@@ -108,7 +108,7 @@ class RpcApi:
         name = request.model_spec.name
         _check_caller(context, name)
         try:
-            with self._models.acquire(_model_spec(request), context.metadata) as handle:
+            with await self._models.acquired(_model_spec(request), context.deadline, context.metadata) as handle:
                 tap = self._taps.get(handle.id.name)
                 log = tap.stream(handle.id, request.model_spec.signature_name) if tap else None
                 async with aclosing(
@@ -156,19 +156,23 @@ class RpcApi:
         head = call.head
         if head.spec is None:
             raise _missing_model_spec()
-        with self._models.acquire(head.spec, context.metadata) as handle:
+        try:
+            acquired = self._models.acquire(head.spec, context.metadata)
+        except ServingError as error:
+            acquired = await self._models.loaded(head.spec, context.deadline, context.metadata, error)
+        with acquired as handle:
             response = await self._prediction.predict(handle, call, context.deadline, context.priority)
             self._tap(LogType.PREDICT, handle.id, head.signature_name, data, response)
             return response
 
     async def _classify(self, request: messages.ClassificationRequest, data: bytes, context: RpcContext) -> bytes:
-        with self._models.acquire(_model_spec(request), context.metadata) as handle:
+        with await self._models.acquired(_model_spec(request), context.deadline, context.metadata) as handle:
             response = await self._prediction.classify(handle, request, context.deadline, context.priority)
             self._tap(LogType.CLASSIFY, handle.id, request.model_spec.signature_name, data, response)
             return response
 
     async def _regress(self, request: messages.RegressionRequest, data: bytes, context: RpcContext) -> bytes:
-        with self._models.acquire(_model_spec(request), context.metadata) as handle:
+        with await self._models.acquired(_model_spec(request), context.deadline, context.metadata) as handle:
             response = await self._prediction.regress(handle, request, context.deadline, context.priority)
             self._tap(LogType.REGRESS, handle.id, request.model_spec.signature_name, data, response)
             return response
@@ -177,13 +181,13 @@ class RpcApi:
         self, request: messages.MultiInferenceRequest, data: bytes, context: RpcContext
     ) -> bytes:
         spec = read_model_spec(request.tasks[0].model_spec) if request.tasks else ModelSpec("")
-        with self._models.acquire(spec, context.metadata) as handle:
+        with await self._models.acquired(spec, context.deadline, context.metadata) as handle:
             response = await self._prediction.multi_inference(handle, request, context.deadline, context.priority)
             self._tap(LogType.MULTI_INFERENCE, handle.id, "", data, response)
             return response
 
     async def _session_run(self, request: messages.SessionRunRequest, _: bytes, context: RpcContext) -> bytes:
-        with self._models.acquire(_model_spec(request), context.metadata) as handle:
+        with await self._models.acquired(_model_spec(request), context.deadline, context.metadata) as handle:
             return await session_run(self._executor, handle, request, context.deadline, context.priority)
 
     def _tap(self, kind: LogType, servable: ServableId, signature_name: str, request: bytes, response: bytes) -> None:
@@ -213,7 +217,7 @@ class RpcApi:
         _check_caller(context, request.model_spec.name)
         spec = _model_spec(request)
         _check_metadata_fields(request.metadata_field)
-        with self._models.acquire(spec) as handle:
+        with await self._models.acquired(spec, context.deadline) as handle:
             definitions = messages.SignatureDefMap()
             for name, definition in handle.servable.signature_defs.items():
                 definitions.signature_def[name].CopyFrom(definition)

@@ -48,6 +48,12 @@ from pyserving.transport.limits import HttpLimits
     help="Processes that answer requests; for models whose runs change no variables.",
 )
 @click.option("--memory-limit", type=int, help="Bytes that all models may need; a load beyond it is refused.")
+@click.option(
+    "--model-memory-budget",
+    type=click.IntRange(min=1),
+    help="Bytes that all loaded models may need; those that were used least recently make room for others.",
+)
+@click.option("--lazy", is_flag=True, help="Load each model at its first request, unless it is pinned.")
 @click.option("--tags", default="serve", show_default=True, help="Tags of the graph to load, with commas between.")
 @click.option(
     "--threads",
@@ -222,6 +228,8 @@ def serve(
     poll: float,
     workers: int,
     memory_limit: int | None,
+    model_memory_budget: int | None,
+    lazy: bool,
     tags: str,
     threads: int,
     op_libraries: tuple[str, ...],
@@ -271,6 +279,8 @@ def serve(
             poll_wait=poll,
             workers=workers,
             model_memory_limit=memory_limit,
+            model_memory_budget=model_memory_budget,
+            lazy=lazy,
             op_libraries=op_libraries,
             python_options=PythonOptions(PythonModels(python_models)),
             isolate=isolate,
@@ -345,7 +355,8 @@ def _show(console: Console, secure: bool, web_console: bool, directory: Director
     for model in directory.models:
         states = directory.monitor.states(model.name)
         for state in states:
-            shown = f"[green]{state.state.name}" if state.state is State.AVAILABLE else state.state.name
+            shown = "not loaded until a request needs it" if state.dormant else state.state.name
+            shown = f"[green]{state.state.name}" if state.state is State.AVAILABLE else shown
             if state.error:
                 shown = f"[red]{state.error}"
             table.add_row(model.name, str(state.id.version), shown, model.base_path)

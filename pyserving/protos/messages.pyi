@@ -936,11 +936,13 @@ class ModelOptions(Message):
     max_in_flight: int
     max_queued: int
     priority: int
+    lazy: bool
+    pinned: bool
     @property
     def gate(self) -> GateOptions: ...
     @property
     def traffic(self) -> TrafficOptions: ...
-    def __init__(self, *, isolation: int | None = ..., process_memory_limit: int | None = ..., process_time_limit: float | None = ..., process_load_time_limit: float | None = ..., max_in_flight: int | None = ..., max_queued: int | None = ..., priority: int | None = ..., gate: GateOptions | None = ..., traffic: TrafficOptions | None = ...) -> None: ...
+    def __init__(self, *, isolation: int | None = ..., process_memory_limit: int | None = ..., process_time_limit: float | None = ..., process_load_time_limit: float | None = ..., max_in_flight: int | None = ..., max_queued: int | None = ..., priority: int | None = ..., lazy: bool | None = ..., pinned: bool | None = ..., gate: GateOptions | None = ..., traffic: TrafficOptions | None = ...) -> None: ...
 class GateOptions(Message):
     golden_requests: str
     @property

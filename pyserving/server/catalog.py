@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
 from pyserving.core.errors import ServingError, invalid_argument
@@ -13,7 +14,6 @@ from pyserving.core.events import EventBus
 from pyserving.core.loader import Loader
 from pyserving.core.manager import Manager
 from pyserving.core.monitor import require_available
-from pyserving.core.resources import Resources, ResourceTracker
 from pyserving.core.servable import ServableId, ServableRequest
 from pyserving.core.source import AspiredVersion
 from pyserving.core.state import ServableState
@@ -23,6 +23,7 @@ from pyserving.protos import messages
 from pyserving.server.directory import Directory
 from pyserving.server.folder import Folder, folder_of
 from pyserving.server.gatekeeper import Examiner, Gatekeeper
+from pyserving.server.residency import add_residency_metrics, loads_for_requests, new_residency, stays_of
 from pyserving.server.rollout import Rollout, versions_on_disk
 from pyserving.server.rollout_rules import GateRules, check_rules, gate_rules
 from pyserving.server.settings import Settings
@@ -63,7 +64,8 @@ class Catalog:
         self._gatekeeper = Gatekeeper(
             examiner, self._gate_rules, directory.serving.default, self.rollout.served_before, registry
         )
-        limit = settings.model_memory_limit
+        stays = stays_of(settings, directory.models)
+        residency, resources = new_residency(settings)
         self.manager = Manager(
             bus or directory.bus,
             directory.serving,
@@ -72,9 +74,12 @@ class Catalog:
             num_unload_threads=settings.num_unload_threads,
             max_num_load_retries=settings.max_num_load_retries,
             load_retry_interval=settings.load_retry_interval,
-            resources=ResourceTracker(None if limit is None else Resources(limit)),
+            resources=resources,
             gate=self._gatekeeper,
+            residency=residency,
         )
+        self.manager.set_stays(stays)
+        add_residency_metrics(registry, residency, self.manager)
         self._settings = settings
         self._loader = loader
         self._source = FileSystemSource(
@@ -101,7 +106,8 @@ class Catalog:
         """The state of each model's latest version once all have come to AVAILABLE or END."""
         requests = [ServableRequest(model.name) for model in self._directory.models]
         states = await _on_a_thread(lambda: self._monitor.wait_until_available(requests))
-        self.manager.set_num_load_threads(self._settings.num_load_threads)
+        if not loads_for_requests(self._settings, self._directory.models):
+            self.manager.set_num_load_threads(self._settings.num_load_threads)
         return states
 
     async def wait_until_available(self) -> None:
@@ -123,11 +129,13 @@ class Catalog:
                     "currently supported"
                 )
             check_rules(models)
+            stays = stays_of(self._settings, models)
             before = {model.name: (model.base_path, model.version_policy) for model in self._directory.models}
             changed = [model for model in models if (model.base_path, model.version_policy) != before.get(model.name)]
             _log_models(models, {model.name: model for model in self._directory.models})
             mark = self._monitor.mark()
             self._directory.configure(models)
+            self.manager.set_stays(stays)
             await asyncio.to_thread(self.rollout.configure, models)
             await _on_a_thread(lambda: self._source.update(_monitored(models)))
             for model in changed:
@@ -194,13 +202,13 @@ class Catalog:
             config = model or ModelConfig(name, "")
             paths = {ServableId(name, version): path for version, path in sorted(found.items())}
             self._paths.update(paths)
-            aspired = [
-                AspiredVersion(
-                    servable, self._loader(servable, folder_of(path, config, isolate=self._settings.isolate))
-                )
-                for servable, path in paths.items()
-            ]
-            self.manager.set_aspired_versions(name, aspired)
+            self.manager.set_aspired_versions(
+                name, [self._aspired(servable, path, config) for servable, path in paths.items()]
+            )
+
+    def _aspired(self, servable: ServableId, path: str, config: ModelConfig) -> AspiredVersion:
+        renew = partial(self._loader, servable, folder_of(path, config, isolate=self._settings.isolate))
+        return AspiredVersion(servable, renew(), renew)
 
     def _kept(self, model: ModelConfig, found: Mapping[int, str]) -> dict[int, str]:
         """Where versions are that are to be kept, though they are not ``found``."""
@@ -223,7 +231,11 @@ class Catalog:
 
     def _assign_labels(self, *, allow_unavailable: bool) -> None:
         labels: Mapping[str, Mapping[str, int]] = {model.name: model.labels for model in self._directory.models}
-        self._directory.assign_labels(labels, self._directory.serving.is_available, allow_unavailable=allow_unavailable)
+        self._directory.assign_labels(labels, self._can_answer, allow_unavailable=allow_unavailable)
+
+    def _can_answer(self, servable: ServableId) -> bool:
+        state = self._monitor.state(servable)
+        return self._directory.serving.is_available(servable) or (state is not None and state.dormant)
 
 
 def _monitored(models: Sequence[ModelConfig]) -> Mapping[str, MonitoredServable]:

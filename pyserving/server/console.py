@@ -56,7 +56,7 @@ class Console:
         """To be made before the first event, for the log of them."""
         self._settings = settings
         self._directory = directory
-        self._models = Models(directory.serving, directory.labels)
+        self.models = Models(directory.serving, directory.labels)
         self._health = health
         self._collect = collect
         self._reload = reload
@@ -135,7 +135,7 @@ class Console:
         if version is not None and not (version.isascii() and version.isdigit() and len(version) < 20):
             raise invalid_argument(f"Expected the number of a version, got {version}")
         spec = ModelSpec(query.get("model", ""), None if version is None else int(version), query.get("label"))
-        with self._models.acquire(spec) as handle:
+        with await self.models.acquired(spec, time.monotonic() + self._settings.rest_timeout) as handle:
             signatures = [_signature(one) for one in handle.servable.signatures.values()]
             return {"model": handle.id.name, "version": handle.id.version, "signatures": signatures}
 
@@ -171,7 +171,7 @@ class Console:
         versions: dict[int, Mapping[str, Signature]] = {}
         for version in self._directory.serving.available(name):
             try:
-                handle = self._models.acquire(ModelSpec(name, version))
+                handle = self.models.acquire(ModelSpec(name, version))
             except ServingError:  # it went just now
                 continue
             with handle:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from pyserving.api.access import OPEN, Access, Keys, Need, Role
+from pyserving.api.cold_start import ColdStart, Wakes
 from pyserving.api.composition import Composition
 from pyserving.api.exchange import HttpGuard, Peer, StreamHandler
 from pyserving.api.health_rpc import HealthRpc
@@ -40,6 +41,7 @@ from pyserving.server.ports import Ports, Tls
 from pyserving.server.readiness import follow
 from pyserving.server.reloading import Reloading
 from pyserving.server.request_log_writer import RequestLogWriter
+from pyserving.server.residency import LoadWaits
 from pyserving.server.rollout_rules import splits
 from pyserving.server.settings import Settings
 from pyserving.server.state_metrics import (
@@ -134,6 +136,13 @@ class Front:
         add_process_model_metrics(self.metrics.registry, directory.serving)
         add_front_metrics(self.metrics.registry, directory.serving, self._listeners, self._request_log_writer)
         add_access_metrics(self.metrics.registry, self._access)
+
+    def load_for_requests(self, manager: Wakes) -> None:
+        """From now on requests for models that are not loaded have ``manager`` load them."""
+        cold_start = ColdStart(manager, LoadWaits(self.metrics.registry).add)
+        self._models.cold_start = cold_start
+        if self._console is not None:
+            self._console.models.cold_start = cold_start
 
     async def accept(self, ports: Ports, tls: Tls, seat: Seat | None = None) -> None:
         """Answers on these ports. With a ``seat`` other processes do so, too, and connections are shared with them."""

@@ -40,7 +40,8 @@ def accelerator_of(settings: Settings) -> Accelerator:
     # A trial knows neither the config of sessions nor how to share a GPU.
     other_kernels = session.bfloat16 or session.config_file or session.config or _has_gpu()
     # Who limits the memory of models without a word on acceleration has not reckoned with a second engine for each.
-    limited = settings.model_memory_limit is not None and options.choice is Acceleration.AUTO
+    bounded = settings.model_memory_limit is not None or settings.model_memory_budget is not None
+    limited = bounded and options.choice is Acceleration.AUTO
     if changes_variables or other_kernels or limited:
         return Accelerator(AccelerationOptions(Acceleration.OFF))
     return Accelerator(replace(options, tags=tuple(session.tags), num_threads=session.intra_op_parallelism))

@@ -26,6 +26,7 @@ class Server:
         registry = front.metrics.registry
         examiner = LocalExaminer(front.aside, front.mirrors, lambda servable: self.catalog.folder(servable))
         self.catalog = Catalog(settings, self.directory, front.loaders.loader, examiner, registry)
+        front.load_for_requests(self.catalog.manager)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Never done: one process goes on until it is stopped."""
         self.ports: Ports | None = None

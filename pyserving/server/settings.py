@@ -87,6 +87,11 @@ class Settings:
     load_retry_interval: float = 60.0
     model_memory_limit: int | None = None
     """What all loaded models may need by their estimates; None: no limit."""
+    model_memory_budget: int | None = None
+    """The same, but models make room for others: those that were used least recently go, until they are needed again;
+    None: they stay."""
+    lazy: bool = False
+    """Models are loaded at their first request, unless they are pinned."""
     allow_labels_for_unavailable: bool = False
     session_options: SessionOptions = field(default_factory=SessionOptions)
     op_libraries: Sequence[str] = ()

@@ -1,0 +1,282 @@
+"""docs/many-models.md: its config is served, models are loaded for requests, and make room for each other."""
+
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+import requests
+from google.protobuf import text_format
+from model_files import wait_until, write_model
+from running_server import MODEL, PREDICTION, RunningServer, predict_request, tensor
+
+from pyserving.core.errors import ServingError
+from pyserving.core.servable import ServableRequest
+from pyserving.platforms.python.options import PythonModels, PythonOptions
+from pyserving.protos import messages
+from pyserving.server.residency import new_residency, stays_of
+from pyserving.server.settings import Settings
+from pyserving.sources.model_config import ModelConfig, models_from_config
+
+Start = Callable[..., RunningServer]
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "many-models.md").read_text()
+(CONFIG,) = re.findall(r"```proto\n(.*?)```", PAGE, re.DOTALL)
+ON = PythonOptions(PythonModels.ON)
+LAZY = messages.ModelOptions(lazy=True)
+PINNED = messages.ModelOptions(pinned=True)
+
+ASKS = """
+    import numpy as np
+    from pyserving import Model, Tensor
+
+    class Asks(Model):
+        def predict(self, x: Tensor[np.float32, None]) -> {"y": Tensor[np.float32, None]}:
+            return {"y": self.models["m"].predict(x=x)["y"]}
+    """
+
+CODE = """
+    import time
+    import numpy as np
+    from pyserving import Model, Tensor
+
+    class Doubles(Model):
+        def load(self, folder):
+            with open(folder / "loads", "a") as file:
+                file.write("x")
+            if (folder / "broken").exists():
+                raise ValueError("the weights are missing")
+            while (folder / "slow").exists():
+                time.sleep(0.01)
+
+        def predict(self, x: Tensor[np.float32, None]) -> {"y": Tensor[np.float32, None]}:
+            return {"y": x * 2}
+    """
+
+
+def doubles(folder: Path, name: str, options: messages.ModelOptions = LAZY, megabytes: float = 0.0) -> ModelConfig:
+    model = write_model(folder, name, CODE)
+    (folder / name / "1" / "weights").write_bytes(b"\0" * int(megabytes * 1e6))
+    return ModelConfig(name, model.base_path, model.platform, options=options)
+
+
+def loads(model: ModelConfig) -> int:
+    file = Path(model.base_path, "1", "loads")
+    return len(file.read_text()) if file.exists() else 0
+
+
+def state(server: RunningServer, name: str) -> str:
+    return server.server.directory.monitor.states(name)[0].state.name
+
+
+def known(server: RunningServer, *names: str) -> None:
+    """Waits until the models are loaded, or known and not loaded."""
+    server.server.directory.monitor.wait_until_available([ServableRequest(name) for name in names], timeout=60)
+
+
+def url(server: RunningServer, path: str) -> str:
+    assert server.server.ports is not None
+    return f"http://{server.server.ports.rest_address}{path}"
+
+
+def ask(server: RunningServer, name: str) -> None:
+    assert server.post(f"{name}:predict", {"instances": [1.0, 2.0]}) == {"predictions": [2.0, 4.0]}
+
+
+def test_the_config_of_the_page(tmp_path: Path, start: Start) -> None:
+    for name in ("rare", "often"):
+        doubles(tmp_path, name)
+    text = CONFIG.replace("/models/", f"{tmp_path}/")
+    models = models_from_config(text_format.Parse(text, messages.ModelServerConfig(), descriptor_pool=messages.POOL))
+    assert models is not None
+    server = start(models, python_options=ON)
+    server.settled("often")
+    known(server, "rare")
+    assert (state(server, "rare"), [loads(model) for model in models]) == ("START", [0, 1])
+    assert requests.get(url(server, "/readyz"), timeout=60).json() == {"ready": True, "draining": False, "missing": []}
+    ask(server, "rare")
+    assert state(server, "rare") == "AVAILABLE"
+
+
+def test_many_first_requests_over_both_protocols_share_one_load(tmp_path: Path, start: Start) -> None:
+    model = doubles(tmp_path, "m")
+    server = start([model], python_options=ON)
+    known(server, "m")
+    request = predict_request("m", x=tensor(1.0))
+
+    def rpc(_: int) -> None:
+        answer = server.call(PREDICTION + "Predict", request, messages.PredictResponse)
+        assert list(answer.outputs["y"].float_val) == [2.0]
+
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(rpc, range(10)))
+        list(pool.map(lambda _: ask(server, "m"), range(10)))
+    assert loads(model) == 1
+    metrics = server.metrics()
+    assert metrics['pyserving_lazy_loads_total{model_name="m"}'] == 1
+    assert metrics['pyserving_load_wait_seconds_count{model_name="m"}'] >= 1
+
+
+def _rest(path: str, body: object = None, **headers: str) -> Callable[[RunningServer], None]:
+    def call(server: RunningServer) -> None:
+        method = "GET" if body is None else "POST"
+        answer = requests.request(method, url(server, path), json=body, headers=headers, timeout=60)
+        assert answer.status_code == 200, answer.text
+
+    return call
+
+
+def _rpc(server: RunningServer) -> None:
+    server.call(PREDICTION + "Predict", predict_request("m", x=tensor(1.0)), messages.PredictResponse)
+
+
+def _stream(server: RunningServer) -> None:
+    assert len(list(server.streamed(predict_request("m", x=tensor(1.0))))) == 1
+
+
+def _metadata(server: RunningServer) -> None:
+    request = messages.GetModelMetadataRequest(model_spec={"name": "m"}, metadata_field=["signature_def"])
+    server.call(PREDICTION + "GetModelMetadata", request, messages.GetModelMetadataResponse)
+
+
+def _multi_inference(server: RunningServer) -> None:
+    """The model has no such signature, which shows only once it is loaded."""
+    request = messages.MultiInferenceRequest()
+    request.tasks.add(model_spec={"name": "m"}, method_name="tensorflow/serving/regress")
+    with pytest.raises(grpc.RpcError) as raised:
+        server.call(PREDICTION + "MultiInference", request, messages.MultiInferenceResponse)
+    assert raised.value.code() is not grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        _rest("/v1/models/m:predict", {"instances": [1.0]}),
+        _rest("/v1/models/m/versions/1:predict", {"instances": [1.0]}),
+        _rest("/v1/models/m/labels/stable:predict", {"instances": [1.0]}),
+        _rest("/v1/models/m:predict", {"instances": [1.0]}, Accept="application/x-ndjson"),
+        _rest("/v1/models/m/metadata"),
+        _rest("/console/api/signatures?model=m"),
+        _rest("/v1/models/asks:predict", {"instances": [1.0]}),
+        _rpc,
+        _stream,
+        _metadata,
+        _multi_inference,
+    ],
+)
+def test_whatever_needs_the_model_waits_for_its_load(
+    tmp_path: Path, start: Start, call: Callable[[RunningServer], None]
+) -> None:
+    model = doubles(tmp_path, "m")
+    model = ModelConfig("m", model.base_path, model.platform, labels={"stable": 1}, options=LAZY)
+    asks = write_model(tmp_path, "asks", ASKS)
+    server = start([model, asks], python_options=ON, console=True, allow_labels_for_unavailable=True)
+    known(server, "m", "asks")
+    call(server)
+    assert (state(server, "m"), loads(model)) == ("AVAILABLE", 1)
+
+
+def test_a_request_waits_no_longer_than_its_deadline(tmp_path: Path, start: Start) -> None:
+    model = doubles(tmp_path, "m")
+    (Path(model.base_path) / "1" / "slow").touch()
+    server = start([model], python_options=ON)
+    known(server, "m")
+    answer = requests.post(
+        url(server, "/v1/models/m:predict"), json={"instances": [1.0]}, headers={"Grpc-Timeout": "20m"}, timeout=60
+    )
+    assert (answer.status_code, answer.json()) == (
+        504,
+        {"error": "Model m is being loaded, which was not done by the deadline"},
+    )
+    (Path(model.base_path) / "1" / "slow").unlink()
+    ask(server, "m")
+    assert loads(model) == 1
+
+
+def test_a_load_that_fails_is_told_with_a_pause(tmp_path: Path, start: Start) -> None:
+    model = doubles(tmp_path, "m")
+    (Path(model.base_path) / "1" / "broken").touch()
+    server = start([model], python_options=ON, load_retry_interval=0.5)
+    known(server, "m")
+    answers = [requests.get(url(server, "/v1/models/m/metadata"), timeout=60) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [503] * 3
+    assert "Model m could not be loaded" in answers[0].json()["error"]
+    assert "the weights are missing" in answers[0].json()["error"]
+    assert answers[0].headers["Retry-After"] == "1"
+    assert loads(model) < 3
+    assert server.server.directory.monitor.states("m")[0].state.name == "END"
+    assert requests.get(url(server, "/readyz"), timeout=60).status_code == 200
+    (Path(model.base_path) / "1" / "broken").unlink()
+    answer = answers[-1]
+    for _ in range(100):
+        answer = requests.get(url(server, "/v1/models/m/metadata"), timeout=60)
+        if answer.ok:
+            break
+        time.sleep(0.05)
+    assert answer.ok
+
+
+def test_models_make_room_for_each_other(tmp_path: Path, start: Start) -> None:
+    a, b = (doubles(tmp_path, name, megabytes=0.6) for name in "ab")
+    often = doubles(tmp_path, "often", PINNED, megabytes=0.3)
+    huge = doubles(tmp_path, "huge", megabytes=9)
+    server = start([a, b, often, huge], python_options=ON, model_memory_budget=budget(a, 1.7))
+    known(server, "a", "b", "often", "huge")
+    for _ in range(3):
+        ask(server, "a")
+        ask(server, "b")
+        ask(server, "often")
+    assert [state(server, name) for name in ("a", "b", "often")] == ["START", "AVAILABLE", "AVAILABLE"]
+    assert [loads(model) for model in (a, b, often)] == [3, 3, 1]
+    metrics = server.metrics()
+    assert metrics['pyserving_evictions_total{model_name="a"}'] == 3
+    assert 0 < metrics["pyserving_model_memory_bytes{}"] <= metrics["pyserving_model_memory_limit_bytes{}"]
+    answer = requests.post(url(server, "/v1/models/huge:predict"), json={"instances": [1.0]}, timeout=60)
+    assert answer.status_code == 429
+    assert re.search(r"needs \d+ bytes of memory, more than all of the budget of \d+", answer.json()["error"])
+    assert loads(huge) == 0
+
+
+def budget(model: ModelConfig, times: float) -> int:
+    """So many times what the model needs by its estimate."""
+    files = sum(file.stat().st_size for file in Path(model.base_path).rglob("*") if file.is_file())
+    return int(times * files * 1.2)
+
+
+def test_a_reload_may_pin_a_model(tmp_path: Path, start: Start) -> None:
+    model = doubles(tmp_path, "m")
+    server = start([model], python_options=ON)
+    known(server, "m")
+    entry = messages.ModelConfig(name="m", base_path=model.base_path, model_platform=model.platform, pyserving=PINNED)
+    server.reload([entry])
+    server.server.directory.monitor.wait_until_available([ServableRequest("m")], timeout=60)
+    wait_until(lambda: state(server, "m") == "AVAILABLE")
+
+
+def test_status_does_not_load(tmp_path: Path, start: Start) -> None:
+    server = start([doubles(tmp_path, "m")], python_options=ON)
+    known(server, "m")
+    request = messages.GetModelStatusRequest(model_spec={"name": "m"})
+    answer = server.call(MODEL + "GetModelStatus", request, messages.GetModelStatusResponse)
+    assert [one.state for one in answer.model_version_status] == [10]
+    assert state(server, "m") == "START"
+
+
+def test_all_models_may_be_lazy(tmp_path: Path, start: Start) -> None:
+    models = [doubles(tmp_path, "m", messages.ModelOptions()), doubles(tmp_path, "often", PINNED)]
+    server = start(models, python_options=ON, lazy=True, wait_for_models=True)
+    assert [state(server, model.name) for model in models] == ["START", "AVAILABLE"]
+    ask(server, "m")
+
+
+def test_it_needs_one_process() -> None:
+    lazy = ModelConfig("m", "/m", options=LAZY)
+    with pytest.raises(ServingError, match="Model m cannot be lazy where several workers"):
+        stays_of(Settings([lazy], workers=2), [lazy])
+    for options in ({"lazy": True}, {"model_memory_budget": 1}):
+        with pytest.raises(ServingError, match="leave --workers out"):
+            new_residency(Settings([], workers=2, **options))
+    with pytest.raises(ServingError, match="got both"):
+        new_residency(Settings([], model_memory_limit=1, model_memory_budget=1))
