@@ -95,7 +95,7 @@ def test_the_config_of_the_page(tmp_path: Path, start: Start) -> None:
     server.settled("often")
     known(server, "rare")
     assert (state(server, "rare"), [loads(model) for model in models]) == ("START", [0, 1])
-    assert requests.get(url(server, "/readyz"), timeout=60).json() == {"ready": True, "draining": False, "missing": {}}
+    assert requests.get(url(server, "/readyz"), timeout=60).json()["ready"]
     ask(server, "rare")
     assert state(server, "rare") == "AVAILABLE"
 
