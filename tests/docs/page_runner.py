@@ -36,7 +36,7 @@ from pyserving.protos import messages
 from pyserving.sources.model_config import models_from_config
 
 ROOT = Path(__file__).resolve().parents[2]
-_SERVES = re.compile(r"(?:\S*/)?(?:pyserving serve|tensorflow_model_server) ")
+_SERVES = re.compile(r"(?:\S*/)?(?:pyserving serve|tensorflow_model_server)\b")
 _OF_A_SHELL = re.compile(r"[|&;$`*]|<")
 
 
@@ -50,6 +50,7 @@ class PageRunner:
         self._monkeypatch = monkeypatch
         self._names: dict[str, Any] = {"__name__": "__main__"}
         self._printed = ""
+        self._has_files = False
 
     def close(self) -> None:
         if self._own is not None:
@@ -58,6 +59,7 @@ class PageRunner:
     def write(self, block: Block) -> None:
         """Writes the file that a block is, if it is one."""
         if block.mark == "file":
+            self._has_files = True
             path = self._folder / block.value
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text, encoding="utf-8")
@@ -120,8 +122,11 @@ class PageRunner:
     def _command(self, command: str) -> str:
         """Runs it and returns what it has printed on standard output."""
         if _SERVES.match(command):
-            if self._own is not None:
-                self._own.stop()
+            self.close()
+            self._own = None
+            if command.strip().rpartition("/")[2] == "pyserving serve models" and not self._has_files:
+                self._server()  # which was started by the same words
+                return ""
             words = shlex.split(self._placed(command.partition(" #")[0]).replace("$PWD", str(self._folder)))
             self._own = PageServer(words, self._folder)
             return ""
