@@ -2,7 +2,7 @@
 
 Files come first, for a page may begin with what uses them. Then
 
-- ``sh``: commands of ``pyserving`` in this process, those that serve in one of their own, all else by bash;
+- ``sh``, ``bash``: commands of ``pyserving`` in this process, those that serve in one of their own, all else by bash;
 - ``json`` or ``text`` right behind: what they have printed;
 - ``python``: in one namespace; a comment behind print() is what is printed;
 - ``proto``: a models.config that is taken;
@@ -77,7 +77,7 @@ class PageRunner:
             case "message", "proto":
                 kind = getattr(messages, block.value)
                 text_format.Parse(self._placed(block.text), kind(), descriptor_pool=messages.POOL)
-            case _, "sh":
+            case _, "sh" | "bash":
                 self._printed = "".join(self._command(command) for command in _commands(block.text))
             case _, "json" | "text" if block.after_a_block:
                 if block.language == "json":
