@@ -167,6 +167,17 @@ class Access:
             return False
         return True
 
+    def key_name(self, fields: Mapping[str, str]) -> str:
+        """The name of the key that a request shows in its headers; empty where it shows none that is known."""
+        if self._keys is None:
+            return ""
+        try:
+            token = _token(_bytes(fields.get("authorization")), _bytes(fields.get("x-api-key")))
+        except (ServingError, ValueError):
+            return ""
+        key = self._keys().get(hashlib.sha256(token).digest())
+        return "" if key is None else key.name
+
     def _is_stranger(self, peer: Peer) -> bool:
         return not self._admin_from_anywhere and not is_local(peer)
 

@@ -13,6 +13,7 @@ from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.handle import ServableHandle
 from pyserving.core.servable import ServableId
+from pyserving.monitoring.observation import current
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.model import Array, Signature
 from pyserving.platforms.python.composition import Pieces, Session, Target
@@ -82,6 +83,7 @@ class _Session:
     def __init__(self, composition: Composition, servable: ServableId) -> None:
         self._composition = composition
         self._servable = servable
+        self._observation = current.get()
         self._handles: dict[Target, ServableHandle] = {}
         self._streams: list[_Pieces] = []
         self._closed = False
@@ -133,7 +135,11 @@ class _Session:
         """Within it, what goes wrong is told as an error of the model that was asked."""
         asked = f"model {target.name}, asked by {self._servable.name}"
         try:
-            yield self._composition.engine
+            if self._observation is None:
+                yield self._composition.engine
+            else:
+                with self._observation.child(f"model {target.name}"):
+                    yield self._composition.engine
         except ServingError as error:
             # Not found is what the client asked for, and that was found.
             code = Code.FAILED_PRECONDITION if error.code is Code.NOT_FOUND else error.code

@@ -9,9 +9,9 @@ from pyserving.core.errors import Code, ServingError
 class HttpRequest:
     """A whole HTTP request: headers and body were read, decoded (chunked, gzip) and checked for size."""
 
-    __slots__ = ("body", "headers", "method", "target")
+    __slots__ = ("body", "headers", "method", "peer", "target")
 
-    def __init__(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> None:
+    def __init__(self, method: str, target: str, headers: Mapping[str, str], body: bytes, peer: "Peer" = None) -> None:
         self.method = method
         """As sent: ``GET``, ``POST``."""
         self.target = target
@@ -19,6 +19,7 @@ class HttpRequest:
         self.headers = headers
         """By lower-case name; the values of a repeated header are joined with commas."""
         self.body = body
+        self.peer = peer
 
 
 class HttpResponse:
@@ -92,6 +93,9 @@ class RpcContext:
     compress = False
     """Compress the answer where the client accepts that; in a streaming call, this and all answers up to the next
     change. There it has to be set with the first answer to have an effect on later ones."""
+    peer: Peer = None
+    model = ""
+    """What the request names, once it was read."""
     caller: Caller | None = None
     """To be asked about each model that a request names; None: all models are allowed."""
 

@@ -254,6 +254,7 @@ def _model_spec(request: WithModelSpec) -> ModelSpec:
 
 def _check_caller(context: RpcContext, model: str) -> None:
     """Raises PERMISSION_DENIED where this caller may not use this model."""
+    context.model = model
     if context.caller is not None:
         context.caller.check_model(model)
 

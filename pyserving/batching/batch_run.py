@@ -8,8 +8,9 @@ from pyserving.batching.admission import Lane
 from pyserving.batching.parameters import BatchingParameters
 from pyserving.batching.refusal import Refusal
 from pyserving.batching.request import Outcome, Part, Request, deadline_exceeded
-from pyserving.batching.rows import Inputs, can_split, join, split
+from pyserving.batching.rows import Inputs, can_split, count_rows, join, split
 from pyserving.core.errors import Code, ServingError
+from pyserving.monitoring.observation import Computation
 from pyserving.platforms.model import Array, Model, Signature
 
 Deliver = Callable[[Sequence[tuple[Callable[[Outcome], None], Outcome]]], None]
@@ -35,6 +36,8 @@ class BatchRun:
     lane: Lane
     """That of the model."""
     deliver: Deliver = field(init=False)
+    began: float = field(init=False)
+    """On the clock of ``time.monotonic``."""
 
     def run(self, deliver: Deliver) -> None:
         """Delivers an outcome for every request that somebody waits for. Raises nothing."""
@@ -45,7 +48,7 @@ class BatchRun:
             self._deliver_to_all(self.parts, error)
 
     def _run(self) -> None:
-        now = time.monotonic()
+        self.began = now = time.monotonic()
         cost = sum(part.request.cost for part in self.parts)
         parts = []
         for part in self.parts:
@@ -67,7 +70,7 @@ class BatchRun:
     def _run_joined(self, parts: Sequence[Part], rows: int) -> None:
         may_run_again = self.signature.stateless
         try:
-            outputs = self._compute(parts[0], join([part.inputs for part in parts], rows), _latest_deadline(parts))
+            outputs = self._compute(parts, join([part.inputs for part in parts], rows), _latest_deadline(parts))
         except Exception as error:
             if may_run_again:
                 self._run_each(parts)
@@ -76,6 +79,7 @@ class BatchRun:
         else:
             if can_split(outputs, rows):
                 answers = split(outputs, [part.rows for part in parts], rows)
+                self._tell_divided(parts)
                 self.deliver([(part.settle, answer) for part, answer in zip(parts, answers, strict=True)])
                 return
             self.refusal.refuse()
@@ -83,6 +87,12 @@ class BatchRun:
                 self._run_each(parts)
             else:
                 self._deliver_to_all(parts, ServingError(Code.FAILED_PRECONDITION, _NOT_SPLITTABLE))
+
+    def _tell_divided(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            if part.request.observed is not None:
+                part.request.observed.computations[-1].end()  # it is the same one for all
+                return
 
     def _run_each(self, parts: Sequence[Part]) -> None:
         """Each by itself."""
@@ -112,19 +122,24 @@ class BatchRun:
         if _is_late(part.request, time.monotonic()):
             return deadline_exceeded()
         try:
-            return self._compute(part, inputs, part.request.deadline)
+            return self._compute([part], inputs, part.request.deadline)
         except Exception as error:
             return error
 
     def _deliver_to_all(self, parts: Sequence[Part], error: BaseException) -> None:
         self.deliver([(part.settle, error) for part in parts])
 
-    def _compute(self, part: Part, inputs: Inputs, deadline: float | None) -> list[Array]:
-        """``part``: any of those that are computed, for its handle."""
-        model: Model = part.handle.servable
+    def _compute(self, parts: Sequence[Part], inputs: Inputs, deadline: float | None) -> list[Array]:
+        """``inputs``: those of ``parts``, joined."""
+        model: Model = parts[0].handle.servable
+        observed = [part.request.observed for part in parts if part.request.observed is not None]
         timeout = None if deadline is None else max(deadline - time.monotonic(), 1e-3)
         start = time.perf_counter()
-        outputs = model.run(self.signature, inputs, self.outputs, timeout=timeout)
+        if observed:
+            with Computation(observed, len(parts), count_rows(inputs) or 0, self.began):
+                outputs = model.run(self.signature, inputs, self.outputs, timeout=timeout)
+        else:
+            outputs = model.run(self.signature, inputs, self.outputs, timeout=timeout)
         seconds = time.perf_counter() - start
         self.observe(inputs, seconds)
         self.lane.ran(seconds)

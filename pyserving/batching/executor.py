@@ -25,6 +25,7 @@ from pyserving.batching.rows import Inputs, Key, count_rows, fit, join_key
 from pyserving.core.background import work_in_background
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle
+from pyserving.monitoring.observation import Computation, Run, current
 from pyserving.platforms.model import Array, Model, Signature, ThreadedModel
 
 logger = logging.getLogger("pyserving.batching")
@@ -90,6 +91,8 @@ class EngineExecutor:
             state = self._states[signature] = _SignatureState(
                 signature, handle, self._policies.of(model, name), self._admission.lane(name), self._share(name)
             )
+        observation = current.get()
+        observed = None if observation is None else observation.run(handle.id.name, handle.id.version, signature.name)
         if state.parameters is None and signature.steady:
             cost = state.cost(inputs)
             if cost.inline:
@@ -97,9 +100,12 @@ class EngineExecutor:
                     raise deadline_exceeded()
                 start = time.perf_counter()
                 results = model.run(signature, inputs, outputs, inline=True)
-                cost.add(time.perf_counter() - start)
+                seconds = time.perf_counter() - start
+                cost.add(seconds)
+                if observed is not None:
+                    observed.computed_inline(seconds, count_rows(inputs) or 0)
                 return results
-        return await self._run_on_thread(state, handle, signature, inputs, outputs, deadline, priority)
+        return await self._run_on_thread(state, handle, signature, inputs, outputs, deadline, priority, observed)
 
     @contextlib.contextmanager
     def streaming(self, handle: ServableHandle) -> Iterator[None]:
@@ -131,7 +137,9 @@ class EngineExecutor:
         """
         loop = asyncio.get_running_loop()
         lane = self._admission.lane(handle.id.name)
-        request = Request(loop.create_future(), {}, 1, deadline, read_priority(priority, lane.terms.priority))
+        observation = current.get()
+        observed = None if observation is None else observation.run(handle.id.name, handle.id.version, "")
+        request = Request(loop.create_future(), {}, 1, deadline, read_priority(priority, lane.terms.priority), observed)
         shared = handle.share()
 
         def settle(outcome: Outcome) -> None:
@@ -142,7 +150,14 @@ class EngineExecutor:
             began = lane.begin([request])
             try:
                 timeout = None if deadline is None else deadline - time.monotonic()
-                settle(deadline_exceeded() if timeout is not None and timeout <= 0 else work(timeout))
+                if timeout is not None and timeout <= 0:
+                    settle(deadline_exceeded())
+                elif observed is None:
+                    settle(work(timeout))
+                else:
+                    with Computation([observed], 1, 0, time.monotonic()):
+                        outcome = work(timeout)
+                    settle(outcome)
             except BaseException as error:
                 settle(error)
             finally:
@@ -169,6 +184,8 @@ class EngineExecutor:
                 timer = loop.call_later(deadline - time.monotonic(), request.settle, deadline_exceeded())
             return await request.future
         finally:
+            if observed is not None:
+                observed.end()
             lane.leave(request)
             if timer is not None:
                 timer.cancel()
@@ -182,6 +199,7 @@ class EngineExecutor:
         outputs: Sequence[str],
         deadline: float | None,
         priority: str,
+        observed: Run | None,
     ) -> list[Array]:
         loop = asyncio.get_running_loop()
         work = _Work(state, signature, tuple(outputs))
@@ -192,7 +210,7 @@ class EngineExecutor:
             deadline, late = limit, state.limit_exceeded
         lane = state.lane
         request = Request(
-            loop.create_future(), inputs, rows or 1, deadline, read_priority(priority, lane.terms.priority)
+            loop.create_future(), inputs, rows or 1, deadline, read_priority(priority, lane.terms.priority), observed
         )
         lane.admit(request, state.cost(inputs).seconds)
         key: Key = ()
@@ -213,6 +231,8 @@ class EngineExecutor:
                 self._submit(state, state.threads, work.batch(parts, None), lambda: None)
             return await request.future
         finally:
+            if observed is not None:
+                observed.end()
             lane.leave(request)
             if timer is not None:
                 timer.cancel()

@@ -11,6 +11,7 @@ from pyserving.batching.priority import Priority
 from pyserving.batching.rows import Inputs, slice_rows
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle
+from pyserving.monitoring.observation import Run
 from pyserving.platforms.model import Array
 
 Outcome = list[Array] | BaseException
@@ -21,7 +22,7 @@ class Request:
 
     __slots__ = (
         *("_claims", "_missing", "_results", "cost", "created", "deadline", "future", "inputs", "must_run"),
-        *("priority", "rows", "waits"),
+        *("observed", "priority", "rows", "waits"),
     )
 
     def __init__(
@@ -31,6 +32,7 @@ class Request:
         rows: int,
         deadline: float | None,
         priority: Priority = Priority.NORMAL,
+        observed: Run | None = None,
     ) -> None:
         self.future = future
         self.created = time.monotonic()
@@ -39,6 +41,8 @@ class Request:
         self.deadline = deadline
         """On the clock of ``time.monotonic``."""
         self.priority = priority
+        self.observed = observed
+        """What is written down of it; None: nobody looks."""
         self.waits = False
         """Its lane counts it as one that waits; this and the next two are the lane's."""
         self.cost = 0.0

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pyserving.batching.request import deadline_exceeded
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle
+from pyserving.monitoring.observation import Computation, current
 from pyserving.platforms.model import Array, Signature, StreamCancelled, StreamingModel
 
 _AHEAD = 2
@@ -34,11 +35,17 @@ async def run_stream(
     model: StreamingModel = handle.servable
     outlet = _Outlet(asyncio.get_running_loop())
     shared = handle.share()
+    observation = current.get()
+    observed = None if observation is None else observation.run(handle.id.name, handle.id.version, signature.name)
 
     def job() -> None:
         try:
             if not outlet.cancelled:
-                model.stream(signature, inputs, outputs, outlet)
+                if observed is None:
+                    model.stream(signature, inputs, outputs, outlet)
+                else:
+                    with Computation([observed], 1, 0, time.monotonic()):
+                        model.stream(signature, inputs, outputs, outlet)
                 outlet.end(None)
         except BaseException as error:
             outlet.end(error)
@@ -54,6 +61,8 @@ async def run_stream(
         while (piece := await outlet.take(deadline, _shorter(wait, model.time_limit))) is not None:
             yield piece
     finally:
+        if observed is not None:
+            observed.end()
         outlet.cancel()
 
 

@@ -16,8 +16,10 @@ from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.platforms.registry import find_platforms
 from pyserving.protos.messages import MonitoringConfig
+from pyserving.server.access_log import AccessLogFormat
 from pyserving.server.logs import LogFormat, log_to_stderr
 from pyserving.server.run import run
+from pyserving.server.seeing import SeeingOptions
 from pyserving.server.settings import Settings
 from pyserving.sources.model_config import ModelConfig, read_model_config_file, single_model
 from pyserving.sources.text_proto import read_text_proto
@@ -76,6 +78,7 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         api_keys_file=flags.api_keys_file,
         admin_from_anywhere=not flags.restrict_admin,
         workers=flags.workers,
+        seeing=_seeing(flags),
         rest_timeout=flags.rest_api_timeout_in_ms / 1e3,
         cors=flags.rest_api_enable_cors_support,
         as_tensor_content=flags.enable_serialization_as_tensor_content,
@@ -129,6 +132,16 @@ def _admission(flags: ModelServerFlags) -> AdmissionOptions:
         Limits(limit("max_requests_in_flight_per_model"), limit("max_queued_requests_per_model")),
         watch_deadlines=flags.refuse_late_requests,
     )
+
+
+def _seeing(flags: ModelServerFlags) -> SeeingOptions:
+    if flags.slow_request_ms < 0:
+        raise invalid_argument(f"--slow_request_ms must be at least 0, got {flags.slow_request_ms}")
+    try:
+        form = AccessLogFormat(flags.access_log_format)
+    except ValueError:
+        raise invalid_argument(f"--access_log_format must be json or text, got {flags.access_log_format}") from None
+    return SeeingOptions(flags.access_log, form, flags.slow_request_ms / 1e3 or None, flags.tracing)
 
 
 def _acceleration(flags: ModelServerFlags) -> AccelerationOptions:

@@ -307,6 +307,23 @@ class ModelServerFlags:
     log_format: str = _flag(
         "text", _OTHER, "Lines of the log: text, or json. TensorFlow Serving does not have this flag."
     )
+    access_log: str = _flag(
+        "", _OTHER, "File for a line for each request; -: standard output. TensorFlow Serving does not have this flag."
+    )
+    access_log_format: str = _flag(
+        "json", _OTHER, "Its lines: json, or text. TensorFlow Serving does not have this flag."
+    )
+    slow_request_ms: int = _flag(
+        0,
+        _OTHER,
+        "Log requests that take longer, with the times of their stages; 0: none. TensorFlow Serving does not have this "
+        "flag.",
+    )
+    tracing: bool = _flag(
+        False,
+        _OTHER,
+        "OpenTelemetry traces, as the environment variables OTEL_* say. TensorFlow Serving does not have this flag.",
+    )
     version: bool = _flag(False, _OTHER, "Show the version and exit.")
 
 

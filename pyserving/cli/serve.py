@@ -20,12 +20,15 @@ from pyserving.core.state import State
 from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.platforms.registry import find_platforms
 from pyserving.platforms.tensorflow.session_config import SessionOptions
+from pyserving.server.access_log import AccessLogFormat
 from pyserving.server.directory import Directory
 from pyserving.server.logs import LogFormat, log_to_stderr
 from pyserving.server.ports import Ports
 from pyserving.server.run import run
+from pyserving.server.seeing import SeeingOptions
 from pyserving.server.settings import Settings
 from pyserving.server.tls import PemFiles
+from pyserving.server.tracing import asked_by_environment
 from pyserving.sources.model_config import ModelConfig, read_model_config_file
 from pyserving.transport.grpc_limits import GrpcLimits
 from pyserving.transport.limits import HttpLimits
@@ -203,6 +206,23 @@ from pyserving.transport.limits import HttpLimits
     show_default=True,
     help="The web console at / of the REST port.",
 )
+@click.option("--access-log", default="", metavar="PATH|-", help="A line for each request; -: on standard output.")
+@click.option(
+    "--access-log-format",
+    type=click.Choice([form.value for form in AccessLogFormat]),
+    default=AccessLogFormat.JSON.value,
+    show_default=True,
+)
+@click.option(
+    "--slow-request-ms",
+    type=click.FloatRange(min=0),
+    help="Log requests that take longer, with the times of their stages.",
+)
+@click.option(
+    "--tracing/--no-tracing",
+    default=None,
+    help="OpenTelemetry traces, as OTEL_* variables say; by default where such a variable names an endpoint.",
+)
 @click.option(
     "--v2/--no-v2",
     "open_inference_protocol",
@@ -261,6 +281,10 @@ def serve(
     idle_timeout: float | None,
     web_console: bool,
     open_inference_protocol: bool,
+    access_log: str,
+    access_log_format: str,
+    slow_request_ms: float | None,
+    tracing: bool | None,
     log_format: str,
 ) -> None:
     """Serves the models under PATH: one model's folder of versions, or a folder of several models.
@@ -314,6 +338,12 @@ def serve(
             ),
             console=web_console,
             open_inference_protocol=open_inference_protocol,
+            seeing=SeeingOptions(
+                access_log=access_log,
+                access_log_format=AccessLogFormat(access_log_format),
+                slow_seconds=None if slow_request_ms is None else slow_request_ms / 1e3,
+                tracing=asked_by_environment() if tracing is None else tracing,
+            ),
             session_options=SessionOptions(
                 tags=tuple(tag for tag in tags.split(",") if tag), intra_op_parallelism=threads
             ),

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from contextvars import Context
 from typing import Any, TypeVar
 
 from pyserving.api.prediction_methods import PredictionMethods
@@ -43,7 +44,8 @@ class Aside:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._run, args=(self._loop,), name=self._name, daemon=True).start()
-            return asyncio.run_coroutine_threadsafe(work, self._loop)
+            # In no request's context: what is done aside is no part of what is seen of a request.
+            return Context().run(asyncio.run_coroutine_threadsafe, work, self._loop)
 
     def stop(self) -> None:
         """What runs is cancelled; an engine call goes on to its end."""

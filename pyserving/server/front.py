@@ -10,7 +10,7 @@ from typing import Any
 from pyserving.api.access import OPEN, Access, Keys, Need, Role
 from pyserving.api.cold_start import ColdStart, Wakes
 from pyserving.api.composition import Composition
-from pyserving.api.exchange import HttpGuard, Peer, StreamHandler
+from pyserving.api.exchange import HttpGuard, HttpHandler, Peer, RpcGuard, StreamHandler
 from pyserving.api.health_rpc import HealthRpc
 from pyserving.api.models import Models
 from pyserving.api.oip_inference import OipInference
@@ -43,6 +43,7 @@ from pyserving.server.reloading import Reloading
 from pyserving.server.request_log_writer import RequestLogWriter
 from pyserving.server.residency import LoadWaits
 from pyserving.server.rollout_rules import splits
+from pyserving.server.seeing import Seeing
 from pyserving.server.settings import Settings
 from pyserving.server.state_metrics import (
     add_acceleration_metrics,
@@ -118,6 +119,7 @@ class Front:
         self._access = Access(
             None if self._keys is None else self._current_keys, admin_from_anywhere=settings.admin_from_anywhere
         )
+        self._seeing = Seeing(settings.seeing, self._access, self.metrics.registry)
         self._watched: list[Reloading[Any]] = []
         """Files that may change."""
         self.served_methods: Set[str] = frozenset()
@@ -199,17 +201,29 @@ class Front:
         if settings.reflection:
             streaming |= Reflection([*methods, *streaming]).streaming()
 
+        answer: HttpHandler = rest.handle
+        observer = self._seeing.observer
+        if observer is not None:
+            answer = observer.http(answer)
+            methods = {name: observer.rpc(name, method) for name, method in methods.items()}
+            streaming = {name: observer.stream(name, method) for name, method in streaming.items()}
+
         self.served_methods = methods.keys() | streaming.keys()
 
         memory = self._request_memory
 
         def new_grpc_connection(connections: Connections) -> Connection:
-            return GrpcConnection(connections, methods, settings.grpc_limits, streaming, access.rpc_guard, memory)
+            return GrpcConnection(connections, methods, settings.grpc_limits, streaming, rpc_guard, memory)
+
+        def rpc_guard(peer: Peer) -> RpcGuard | None:
+            guard = access.rpc_guard(peer)
+            return guard if observer is None else observer.rpc_guard(peer, guard)
 
         def http_guard(peer: Peer) -> HttpGuard | None:
-            return access.http_guard(peer, rest.need, rest.headers)
+            guard = access.http_guard(peer, rest.need, rest.headers)
+            return guard if observer is None else observer.http_guard(peer, guard)
 
-        http1 = Http1Server(rest.handle, settings.http_limits, http_guard, memory)
+        http1 = Http1Server(answer, settings.http_limits, http_guard, memory)
         fronts: list[tuple[Sequence[socket.socket], NewConnection, ServerTls | None]] = [
             (ports.grpc, new_grpc_connection, tls.grpc),
             (ports.grpc_unix, new_grpc_connection, None),
@@ -244,7 +258,8 @@ class Front:
         self.aside.stop()
 
     async def stop(self) -> None:
-        """Writes what is left of the request log, and waits for trials to end. Nothing may come after."""
+        """Writes what is left of the logs, and waits for trials to end. Nothing may come after."""
+        await asyncio.to_thread(self._seeing.stop)
         await asyncio.to_thread(self._request_log_writer.stop)
         await asyncio.to_thread(self._accelerator.join)
 

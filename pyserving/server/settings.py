@@ -9,6 +9,7 @@ from pyserving.batching.parameters import Batching, Policy
 from pyserving.platforms.python.options import PythonOptions
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 from pyserving.platforms.tflite.options import TFLiteOptions
+from pyserving.server.seeing import SeeingOptions
 from pyserving.server.tls import PemFiles
 from pyserving.sources.model_config import ModelConfig
 from pyserving.transport.grpc_limits import GrpcLimits
@@ -47,6 +48,8 @@ class Settings:
     open_metrics: bool = False
     """The page for Prometheus needs no API key."""
     http_limits: HttpLimits = field(default_factory=HttpLimits)
+    seeing: SeeingOptions = field(default_factory=SeeingOptions)
+    """What is logged and traced of requests."""
     grace_period: float = 30.0
     """How long requests in flight may take once the server was asked to stop."""
     drain_delay: float = 0.0

@@ -44,14 +44,16 @@ class GrpcConnection(Http2Connection):
         self._streaming = streaming
         self._guard_for = guard_for
         self._guard: RpcGuard | None = None
+        self._peer_address: Peer = None
         self._memory = memory
         self._held = 0
         self._waiting: dict[Call, UnaryCall] = {}  # to start, in the order of their arrival
         self._blocked: dict[Call, StreamingCall] = {}  # until their streams take more
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._peer_address = transport.get_extra_info("peername")
         if self._guard_for is not None:
-            self._guard = self._guard_for(transport.get_extra_info("peername"))
+            self._guard = self._guard_for(self._peer_address)
         super().connection_made(transport)
         self._call_later(self.limits.body_timeout, self._check_bodies)
 
@@ -87,6 +89,7 @@ class GrpcConnection(Http2Connection):
             timeout = fields.get(b"grpc-timeout")
             deadline = None if timeout is None else time.monotonic() + parse_timeout(timeout)
             context = RpcContext(deadline, _Metadata(headers))
+            context.peer = self._peer_address
             if b"x-priority" in fields:
                 context.priority = as_text(fields[b"x-priority"])
             if caller is not None:

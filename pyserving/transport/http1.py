@@ -159,6 +159,7 @@ class Http1Connection(Connection):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle
+        self._peer: Peer = None
 
         # The message that is being read.
         self._state = _IDLE
@@ -201,8 +202,9 @@ class Http1Connection(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but ancestry
+        self._peer = transport.get_extra_info("peername")
         if self._server.guard_for is not None:
-            self._guard = self._server.guard_for(transport.get_extra_info("peername"))
+            self._guard = self._server.guard_for(self._peer)
         self._deadline = self._loop.time() + self._limits.idle_timeout
         self._timer = self._loop.call_later(self._server.tick, self._on_timer)
         self._connections.add(self)
@@ -409,7 +411,7 @@ class Http1Connection(Connection):
                 body = self._body.finish()
             self._body = None
         self._whole_body = b""
-        request = HttpRequest(self._method, self._target.decode("latin-1"), self._headers, body)
+        request = HttpRequest(self._method, self._target.decode("latin-1"), self._headers, body, self._peer)
         exchange = _Exchange(self, request, self._keep_alive, self._http10)
         exchange.packed = packed
         size = len(body) if packed is None else packed.received

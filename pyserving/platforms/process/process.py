@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from pyserving.core.errors import Code, ServingError
@@ -33,6 +34,7 @@ class Run:
     def __init__(self) -> None:
         self.replies: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.session: Session | None = None
+        self.context = copy_context()
         """Its calls of other models, if it has made any."""
         self.asked: list[int] = []
         """Their numbers."""
@@ -193,7 +195,7 @@ class ModelProcess:
         if run is None:
             return  # the request is over
         if run.session is None:
-            run.session = self.spec.open_session(self.spec.servable)
+            run.session = run.context.run(self.spec.open_session, self.spec.servable)
         run.asked.append(message.id)
         timeout = fields["timeout"]
         deadline = None if timeout is None else time.monotonic() + timeout
