@@ -67,8 +67,12 @@ RPC_NEEDS: Mapping[str, Need] = {
     _MODEL + "GetModelStatus": Need(Role.READ, names_model=True),
     _MODEL + "HandleReloadConfigRequest": Need(Role.ADMIN),
     **{_INFERENCE + name: Need(Role.PREDICT, names_model=True) for name in ("ModelInfer", "ModelStreamInfer")},
-    **{_INFERENCE + name: Need(Role.READ, names_model=True) for name in ("ModelReady", "ModelMetadata")},
+    **{
+        _INFERENCE + name: Need(Role.READ, names_model=True)
+        for name in ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
+    },
     **{_INFERENCE + name: Need(Role.READ) for name in ("ServerMetadata", "RepositoryIndex")},
+    **{_INFERENCE + name: Need(Role.ADMIN) for name in ("RepositoryModelLoad", "RepositoryModelUnload")},
     **{_INFERENCE + name: OPEN for name in ("ServerLive", "ServerReady")},
     "/pyserving.RolloutService/Promote": Need(Role.ADMIN),
     "/pyserving.RolloutService/Rollback": Need(Role.ADMIN),

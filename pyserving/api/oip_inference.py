@@ -9,6 +9,7 @@ from typing import TypeVar
 from pyserving.api.long_work import LONG_TENSORS, on_thread, size_of
 from pyserving.api.models import Models, ModelSpec
 from pyserving.api.oip_models import check_inputs, find_signature
+from pyserving.api.oip_statistics import OipStatistics, Watch
 from pyserving.api.predict import Engine, check_predict_method_name, predict, select_outputs
 from pyserving.api.request_log import LogType
 from pyserving.api.rest_messages import predict_messages
@@ -36,6 +37,7 @@ class OipInference:
         executor: EngineExecutor,
         metrics: ServingMetrics,
         taps: Mapping[str, Tap],
+        statistics: OipStatistics,
         *,
         check_method_names: bool = False,
     ) -> None:
@@ -43,6 +45,7 @@ class OipInference:
         self._models = models
         self._metrics = metrics
         self._taps = taps
+        self._statistics = statistics
         self._engine = Engine(executor, metrics, "ModelInfer", check_method_names=check_method_names)
         self._stream_engine = Engine(executor, metrics, "ModelStreamInfer", check_method_names=check_method_names)
 
@@ -54,17 +57,26 @@ class OipInference:
         deadline: float | None,
         priority: str,
         write: Callable[[ServableId, Results], T],
+        read_seconds: float,
     ) -> T:
-        """What ``write`` makes of the results. Raises ServingError."""
+        """What ``write`` makes of the results; it took ``read_seconds`` to read the request. Raises ServingError."""
         with self._models.acquire(spec, headers) as handle:
             signature = find_signature(handle.servable, request.signature_name)
             check_predict_method_name(self._engine, signature)
             check_inputs(signature, request.inputs)
             outputs = select_outputs(signature, [output.name for output in request.outputs])
             deadline = earlier(deadline, request.timeout)
-            results = await predict(self._engine, handle, signature, request.inputs, outputs, deadline, priority)
-            long = size_of(results) >= LONG_TENSORS
-            answer = await on_thread(write, handle.id, results) if long else write(handle.id, results)
+            start = time.perf_counter()
+            try:
+                results = await predict(self._engine, handle, signature, request.inputs, outputs, deadline, priority)
+                computed = time.perf_counter()
+                long = size_of(results) >= LONG_TENSORS
+                answer = await on_thread(write, handle.id, results) if long else write(handle.id, results)
+            except BaseException:
+                self._statistics.failed(handle.id, read_seconds + time.perf_counter() - start)
+                raise
+            watch = Watch(read_seconds, computed - start, time.perf_counter() - computed)
+            self._statistics.succeeded(handle.id, watch)
             if tap := self._taps.get(handle.id.name):
                 tap.add(
                     LogType.PREDICT,

@@ -15,7 +15,8 @@ from pyserving.api.long_work import LONG_BODY, LONG_MESSAGE, on_thread
 from pyserving.api.models import ModelSpec
 from pyserving.api.oip_inference import OipInference
 from pyserving.api.oip_models import model_spec, tensor_metadata
-from pyserving.api.oip_server import EXTENSIONS, NAME, OipServer
+from pyserving.api.oip_repository import OipRepository
+from pyserving.api.oip_server import EXTENSIONS, NAME, OipServer, config_of
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.wire.json_request import parse_object
@@ -57,6 +58,7 @@ class OipRest:
         self,
         server: OipServer,
         inference: OipInference,
+        repository: OipRepository,
         metrics: ServingMetrics,
         *,
         timeout: float,
@@ -64,6 +66,7 @@ class OipRest:
         """``timeout``: the most that a request may take, in seconds."""
         self._server = server
         self._inference = inference
+        self._repository = repository
         self._timeout = timeout
         self._recorder = metrics.answers("ModelInfer", "REST")
         self._found: dict[tuple[str, str], tuple[_Route, _Target]] = {}
@@ -74,8 +77,13 @@ class OipRest:
             _Route(get, _path("/v2/?"), Role.READ, self._server_metadata),
             _Route(("POST",), _path("/v2/models/MODEL/infer"), Role.PREDICT, self._infer),
             _Route(get, _path("/v2/models/MODEL/ready"), Role.READ, self._model_ready),
+            _Route(get, _path("/v2/models/stats"), Role.READ, self._statistics),
+            _Route(get, _path("/v2/models/MODEL/stats"), Role.READ, self._statistics),
+            _Route(get, _path("/v2/models/MODEL/config"), Role.READ, self._model_config),
             _Route(get, _path("/v2/models/MODEL/?"), Role.READ, self._model_metadata),
             _Route(("POST",), _path("/v2/repository/index"), Role.READ, self._index),
+            _Route(("POST",), _path("/v2/repository/models/NAME/load"), Role.ADMIN, self._load),
+            _Route(("POST",), _path("/v2/repository/models/NAME/unload"), Role.ADMIN, self._unload),
         )
 
     def need(self, method: str, target: str) -> Need:
@@ -127,6 +135,7 @@ class OipRest:
                 deadline,
                 priority,
                 lambda servable, results: write_infer(servable, asked, results),
+                time.monotonic() - start,
             )
             response = await _response(answer)
         except BaseException as error:
@@ -161,6 +170,21 @@ class OipRest:
             }
         )
 
+    async def _model_config(self, _: HttpRequest, target: _Target) -> HttpResponse:
+        return _json(config_of(self._server.facts(target.spec)))
+
+    async def _statistics(self, _: HttpRequest, target: _Target) -> HttpResponse:
+        found = await self._server.statistics(target.spec if target.name else None)
+        return _json({"model_stats": [statistics.document(servable) for servable, statistics in found.items()]})
+
+    async def _load(self, request: HttpRequest, target: _Target) -> HttpResponse:
+        await self._repository.load(target.name, _repository_parameters(request.body))
+        return _json({})
+
+    async def _unload(self, request: HttpRequest, target: _Target) -> HttpResponse:
+        await self._repository.unload(target.name, _repository_parameters(request.body))
+        return _json({})
+
     async def _index(self, request: HttpRequest, _: _Target) -> HttpResponse:
         body = parse_object(request.body) if request.body.strip() else {}
         ready = body.get("ready", False)
@@ -179,6 +203,13 @@ async def _response(answer: Body) -> HttpResponse:
 
 def _json(document: object, status: int = 200) -> HttpResponse:
     return HttpResponse(status, orjson.dumps(document))
+
+
+def _repository_parameters(body: bytes) -> Mapping[str, object]:
+    parameters = parse_object(body).get("parameters", {}) if body.strip() else {}
+    if not isinstance(parameters, dict):
+        raise invalid_argument(f"Expected parameters to be an object, got {str(parameters)[:80]}")
+    return parameters
 
 
 def _json_size(headers: Mapping[str, str]) -> int | None:

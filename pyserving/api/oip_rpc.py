@@ -8,7 +8,8 @@ from pyserving.api.exchange import RpcContext, RpcHandler, StreamHandler
 from pyserving.api.long_work import LONG_MESSAGE, on_thread
 from pyserving.api.oip_inference import OipInference
 from pyserving.api.oip_models import model_spec, shape_of
-from pyserving.api.oip_server import EXTENSIONS, NAME, OipServer
+from pyserving.api.oip_repository import OipRepository
+from pyserving.api.oip_server import EXTENSIONS, NAME, OipServer, config_of
 from pyserving.api.parse_message import parse_message
 from pyserving.core.errors import ServingError
 from pyserving.monitoring.serving_metrics import ServingMetrics
@@ -27,9 +28,12 @@ _FINAL = "triton_final_response"
 class OipRpc:
     """The methods of GRPCInferenceService."""
 
-    def __init__(self, server: OipServer, inference: OipInference, metrics: ServingMetrics) -> None:
+    def __init__(
+        self, server: OipServer, inference: OipInference, repository: OipRepository, metrics: ServingMetrics
+    ) -> None:
         self._server = server
         self._inference = inference
+        self._repository = repository
         self._recorder = metrics.answers("ModelInfer", "GRPC")
         self._stream_recorder = metrics.answers("ModelStreamInfer", "GRPC")
 
@@ -42,7 +46,11 @@ class OipRpc:
             _SERVICE + "ModelReady": self._model_ready,
             _SERVICE + "ModelMetadata": self._model_metadata,
             _SERVICE + "ModelInfer": self._model_infer,
+            _SERVICE + "ModelConfig": self._model_config,
+            _SERVICE + "ModelStatistics": self._model_statistics,
             _SERVICE + "RepositoryIndex": self._repository_index,
+            _SERVICE + "RepositoryModelLoad": self._repository_model_load,
+            _SERVICE + "RepositoryModelUnload": self._repository_model_unload,
         }
 
     def streaming(self) -> Mapping[str, StreamHandler]:
@@ -65,6 +73,7 @@ class OipRpc:
                 context.deadline,
                 context.priority,
                 lambda servable, results: write_infer(servable, request, results),
+                perf_counter() - start,
             )
         except BaseException as error:
             self._inference.failed(name, error)
@@ -137,6 +146,31 @@ class OipRpc:
             outputs=map(_tensor_metadata, facts.signature.outputs.values()),
         )
         return response.SerializeToString()
+
+    async def _model_config(self, data: bytes, context: RpcContext) -> bytes:
+        request = parse_message(messages.ModelConfigRequest, data)
+        _check_caller(context, request.name)
+        facts = self._server.facts(model_spec(request.name, request.version))
+        config = messages.InferenceModelConfig(**config_of(facts))
+        return messages.ModelConfigResponse(config=config).SerializeToString()
+
+    async def _model_statistics(self, data: bytes, context: RpcContext) -> bytes:
+        request = parse_message(messages.ModelStatisticsRequest, data)
+        _check_caller(context, request.name)
+        found = await self._server.statistics(model_spec(request.name, request.version) if request.name else None)
+        response = messages.ModelStatisticsResponse()
+        response.model_stats.extend(statistics.message(servable) for servable, statistics in found.items())
+        return response.SerializeToString()
+
+    async def _repository_model_load(self, data: bytes, _: RpcContext) -> bytes:
+        request = parse_message(messages.RepositoryModelLoadRequest, data)
+        await self._repository.load(request.model_name, request.parameters)
+        return messages.RepositoryModelLoadResponse().SerializeToString()
+
+    async def _repository_model_unload(self, data: bytes, _: RpcContext) -> bytes:
+        request = parse_message(messages.RepositoryModelUnloadRequest, data)
+        await self._repository.unload(request.model_name, request.parameters)
+        return messages.RepositoryModelUnloadResponse().SerializeToString()
 
     async def _repository_index(self, data: bytes, _: RpcContext) -> bytes:
         request = parse_message(messages.RepositoryIndexRequest, data)

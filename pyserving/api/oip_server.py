@@ -1,21 +1,23 @@
 """What the Open Inference Protocol tells of a server and its models, besides inference."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyserving
 from pyserving.api.health import Health
 from pyserving.api.models import Models, ModelSpec
-from pyserving.api.oip_models import find_signature
+from pyserving.api.oip_models import find_signature, shape_of
+from pyserving.api.oip_statistics import OipStatistics, Statistics
 from pyserving.api.status import StatusApi
 from pyserving.core.errors import ServingError
 from pyserving.core.servable import ServableId
 from pyserving.core.state import ServableState, State
-from pyserving.platforms.model import Signature
+from pyserving.platforms.model import Signature, TensorSpec
 from pyserving.sources.model_config import ModelConfig
+from pyserving.wire.oip_tensors import DATATYPES
 
 NAME = "pyserving"
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository")
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")
 
 _STATES = {
     State.START: "UNAVAILABLE",
@@ -51,13 +53,19 @@ class OipServer:
     """Tells what it is asked; changes nothing."""
 
     def __init__(
-        self, models: Models, status: StatusApi, health: Health, configured: Callable[[], Sequence[ModelConfig]]
+        self,
+        models: Models,
+        status: StatusApi,
+        health: Health,
+        statistics: OipStatistics,
+        known: Callable[[], Sequence[ModelConfig]],
     ) -> None:
-        """``configured``: the models that there should be now."""
+        """``known``: the models that there should be now, and those that could be loaded."""
         self._models = models
         self._status = status
         self._health = health
-        self._configured = configured
+        self._statistics = statistics
+        self._known = known
 
     @property
     def version(self) -> str:
@@ -89,19 +97,59 @@ class OipServer:
                 for state in self._status.known_states(spec.name)
                 if state.state is State.AVAILABLE
             ]
-            platform = next((model.platform for model in self._configured() if model.name == spec.name), "")
+            platform = next((model.platform for model in self._known() if model.name == spec.name), "")
             return ModelFacts(handle.id, versions, platform, find_signature(handle.servable, ""))
 
     def index(self, *, ready: bool) -> list[Indexed]:
         """All versions of all models, those that could not be loaded included; with ``ready``, those that are."""
         lines = []
-        for model in self._configured():
+        for model in self._known():
             states = self._status.known_states(model.name)
             found = [_indexed(state) for state in states] or [
                 Indexed(model.name, "", "UNAVAILABLE", "no version found")
             ]
             lines += [line for line in found if not ready or line.state == "READY"]
         return lines
+
+    async def statistics(self, spec: ModelSpec | None) -> dict[ServableId, Statistics]:
+        """Of the versions of a model that are available, or the one that it names; None: of all models.
+
+        Raises ServingError where there is none.
+        """
+        if spec is None:
+            states = [state for model in self._known() for state in self._status.known_states(model.name)]
+            return await self._statistics.of([state.id for state in states if state.state is State.AVAILABLE])
+        if spec.version is not None or spec.label is not None:
+            with self._models.acquire(spec) as handle:
+                return await self._statistics.of([handle.id])
+        available = [state.id for state in self._status.states(spec) if state.state is State.AVAILABLE]
+        return await self._statistics.of(available)
+
+
+def config_of(facts: ModelFacts) -> dict[str, Any]:
+    """What Triton would call the model's configuration, as JSON has it, and the fields of a ModelConfig."""
+    signature = facts.signature
+    return {
+        "name": facts.id.name,
+        "platform": facts.platform,
+        "backend": NAME,
+        "max_batch_size": 0,
+        "input": [
+            {**_config(spec), **({"optional": True} if name in signature.defaults else {})}
+            for name, spec in signature.inputs.items()
+        ],
+        "output": [_config(spec) for spec in signature.outputs.values()],
+        "model_transaction_policy": {"decoupled": signature.streams},
+    }
+
+
+def _config(spec: TensorSpec) -> dict[str, object]:
+    datatype = DATATYPES.get(spec.dtype, "INVALID")
+    return {
+        "name": spec.name,
+        "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}",
+        "dims": shape_of(spec),
+    }
 
 
 def _indexed(state: ServableState) -> Indexed:

@@ -13,10 +13,7 @@ from pyserving.api.composition import Composition
 from pyserving.api.exchange import HttpGuard, HttpHandler, Peer, RpcGuard, StreamHandler
 from pyserving.api.health_rpc import HealthRpc
 from pyserving.api.models import Models
-from pyserving.api.oip_inference import OipInference
-from pyserving.api.oip_rest import OipRest
-from pyserving.api.oip_rpc import OipRpc
-from pyserving.api.oip_server import OipServer
+from pyserving.api.open_inference import OpenInference
 from pyserving.api.prediction_methods import PredictionMethods
 from pyserving.api.reflection import Reflection
 from pyserving.api.request_log import model_logs
@@ -163,10 +160,7 @@ class Front:
             session_service=settings.session_service,
             taps=self._taps,
         )
-        oip = OipInference(
-            models, self._executor, self.metrics, self._taps, check_method_names=settings.check_method_names
-        )
-        oip_server = OipServer(models, status, self._health, lambda: self._directory.models)
+        oip = self._open_inference(status) if settings.open_inference_protocol else None
         rest = RestApi(
             models,
             status,
@@ -184,14 +178,12 @@ class Front:
             rollouts=self._rollouts,
             rollout_report=self._rollout_report,
             pages=self._console.pages(ports) if self._console else {},
-            fronts={"v2": OipRest(oip_server, oip, self.metrics, timeout=settings.rest_timeout)}
-            if settings.open_inference_protocol
-            else {},
+            fronts={} if oip is None else {"v2": oip.rest(settings.rest_timeout)},
         )
         methods = {**rpc.methods(), **self._rollouts.methods()}
         streaming: dict[str, StreamHandler] = dict(rpc.streaming())
-        if settings.open_inference_protocol:
-            oip_rpc = OipRpc(oip_server, oip, self.metrics)
+        if oip is not None:
+            oip_rpc = oip.rpc()
             methods |= oip_rpc.methods()
             streaming |= oip_rpc.streaming()
         if settings.grpc_health:
@@ -241,6 +233,22 @@ class Front:
     def retire(self) -> None:
         """Nothing is ready any more; requests are answered as before."""
         self._health.drain()
+
+    def _open_inference(self, status: StatusApi) -> OpenInference:
+        settings = self._settings
+        return OpenInference(
+            self._models,
+            status,
+            self._health,
+            self._executor,
+            self.metrics,
+            self._reload,
+            self._collect_all,
+            lambda: self._directory.models,
+            taps=self._taps,
+            check_method_names=settings.check_method_names,
+            workers=settings.workers,
+        )
 
     async def drain(self) -> None:
         """Takes no new request, and lets those in flight end within the grace period."""

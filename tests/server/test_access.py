@@ -172,6 +172,8 @@ def test_a_key_for_certain_models_by_every_method_that_names_one(server: Running
         INFERENCE + "ModelInfer": messages.ModelInferRequest(model_name="scale"),
         INFERENCE + "ModelReady": messages.ModelReadyRequest(name="scale"),
         INFERENCE + "ModelMetadata": messages.ModelMetadataRequest(name="scale"),
+        INFERENCE + "ModelConfig": messages.ModelConfigRequest(name="scale"),
+        INFERENCE + "ModelStatistics": messages.ModelStatisticsRequest(name="scale"),
     }
     streamed = INFERENCE + "ModelStreamInfer"  # tells of errors in its messages; see the test below
     session = "/tensorflow.serving.SessionService/SessionRun"  # not served here; see the test of all methods
