@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -80,8 +80,20 @@ def acceleration_folder(pytestconfig: pytest.Config) -> Path:
     return _built_by("acceleration_models.py", pytestconfig)
 
 
-def _built_by(script: str, pytestconfig: pytest.Config) -> Path:
+@pytest.fixture(scope="session")
+def built_examples(pytestconfig: pytest.Config) -> Path:
+    """A copy of examples/ where each example has exported its models. Not to be written to."""
+    for needed in ("jieba", "keras", "mlxtend"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"needs {needed}")
+    sources = sorted(path for path in Path(__file__).parents[1].glob("examples/**/*") if path.suffix in (".py", ".md"))
+    return _built_by("built_examples.py", pytestconfig, sources)
+
+
+def _built_by(script: str, pytestconfig: pytest.Config, sources: Sequence[Path] = ()) -> Path:
     """The folder that a script in this folder builds, kept in pytest's cache until the script or TensorFlow changes.
+
+    ``sources`` are files that the script reads: a change of one counts, too.
 
     It is built in a process of its own, so that no test imports TensorFlow.
     """
@@ -93,7 +105,9 @@ def _built_by(script: str, pytestconfig: pytest.Config) -> Path:
         for found in importlib.metadata.distributions()
         if found.name.replace("_", "-") in ("tensorflow", "tensorflow-cpu", "tensorflow-text")
     )
-    key = hashlib.sha256(builder.read_bytes() + repr(versions).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        b"".join(path.read_bytes() for path in (builder, *sources)) + repr(versions).encode()
+    ).hexdigest()[:16]
     cache: pytest.Cache = pytestconfig.cache  # type: ignore[assignment]
     parent = cache.mkdir(builder.stem)
     folder = parent / key
