@@ -9,8 +9,9 @@ LARGE = 256 * 1024
 """Bytes of a body or message from which on it is asked whether it fits: smaller ones are held in check by limits on
 their number."""
 GROWTH = 3
-"""What a request takes at most while it is answered, for each byte of it: itself, its tensors, and the answer. Measured
-for long arrays of JSON and for ``tensor_content``; an answer that is much larger than its request is not foreseen."""
+"""What a request takes at most while it is answered, for each byte of it: itself, its tensors, and the answer. More
+than what requests of 100 MB were seen to take, long arrays of JSON and ``tensor_content`` (docs/performance.md); an
+answer that is much larger than its request is not foreseen."""
 _HEADROOM = 64 << 20
 """Bytes that are left to everything else."""
 _SECONDS = 0.05

@@ -113,6 +113,10 @@ def test_a_reload_changes_limits(served):
     assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
+TRIES = 2000
+"""Of one request, until the server has seen what another client does."""
+
+
 def refusal_of(server: RunningServer, request: messages.PredictRequest) -> grpc.RpcError | None:
     """None where it is answered."""
     try:
@@ -139,12 +143,12 @@ def test_a_request_that_would_not_fit_is_refused_before_its_body_is_read(models_
     with socket.create_connection((host, int(port)), timeout=30) as client:
         client.sendall(fits.encode() + body[:-1])
         large = predict_request("half_plus_two_tf2", x=tensor(*[1.0] * 300_000))
-        while not (refusal := refusal_of(server, large)):  # until the head of the other has been read
-            pass
+        # Until the head of the other has been read.
+        refusal = next((refusal for _ in range(TRIES) if (refusal := refusal_of(server, large))), None)
+        assert refusal is not None
         assert refusal.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "bytes of memory" in refusal.details()
-    while refusal_of(server, large):  # until it is known that the other has gone
-        pass
+    assert any(refusal_of(server, large) is None for _ in range(TRIES)), "it is not seen that the other has gone"
     assert len(server.post("half_plus_two_tf2:predict", {"instances": [1.0] * 300_000})["predictions"]) == 300_000
     metrics = server.metrics()
     assert metrics["pyserving_requests_refused_for_memory_total{}"] >= 2
