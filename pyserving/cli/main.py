@@ -22,6 +22,7 @@ _COMMANDS = {
     "serve": "serve models over REST and gRPC",
     "show": "show what a model is: signatures, operations, size",
     "status": "show the models of a server and the states of their versions",
+    "top": "show live what a server does: rates, latencies, queues, memory",
     "validate": "load a version in a process of its own, ask it, and bless or refuse it",
     "warmup": "make the file of requests that servers replay before a version is available",
 }

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import click
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
+from pyserving.cli.asking import connection_options
 from pyserving.cli.completion_of_names import complete_signatures
 from pyserving.cli.ending import ending
 from pyserving.cli.local_options import op_library_option, python_models_option
@@ -45,6 +47,7 @@ _SERVE = frozenset({"serve"})
 @python_models_option(PythonModels.OFF)
 @op_library_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of tables.")
+@connection_options
 def show(
     path: str,
     model: str | None,
@@ -54,6 +57,7 @@ def show(
     python_models: str,
     op_libraries: tuple[str, ...],
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Shows the model at PATH: its signatures with their inputs and outputs, operations, variables and size.
 
@@ -62,7 +66,7 @@ def show(
     """
     with ending("cannot show"):
         if "://" in path:
-            found = describe_served(path, model)
+            found = describe_served(path, model, options)
         else:
             found = _describe(path, PythonModels(python_models), op_libraries)
         found = _chosen(found, tags, signature, everything=everything or as_json)
