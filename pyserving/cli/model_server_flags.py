@@ -165,6 +165,18 @@ class ModelServerFlags:
     file_system_poll_wait_seconds: int = _flag(
         1, _LOADING, "Seconds between two looks for new versions; 0: one look at the start."
     )
+    object_store_poll_wait_seconds: int = _flag(
+        60,
+        _LOADING,
+        "The same for base paths in object stores, where each look costs a request. TensorFlow Serving does not have "
+        "this flag.",
+    )
+    model_cache_path: str = _flag(
+        "",
+        _LOADING,
+        "Folder for versions from object stores; empty: pyserving/models in the user's cache. TensorFlow Serving does "
+        "not have this flag.",
+    )
     num_load_threads: int = _flag(0, _LOADING, "Versions that may load at the same time; 0: one.")
     num_unload_threads: int = _flag(0, _LOADING, "Versions that may unload at the same time; 0: one.")
     max_num_load_retries: int = _flag(5, _LOADING, "How often a failed load is tried again.")

@@ -44,6 +44,26 @@ from pyserving.transport.limits import HttpLimits
 @click.option("--grpc-socket", default="", help="A UNIX socket that serves gRPC too.")
 @click.option("--poll", default=1.0, show_default=True, help="Seconds between two looks for new versions; 0: once.")
 @click.option(
+    "--bucket-poll",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="The same for base paths in object stores, where each look costs a request.",
+)
+@click.option(
+    "--model-cache",
+    type=click.Path(file_okay=False),
+    default="",
+    help="Folder for versions from object stores; by default pyserving/models in the user's cache.",
+)
+@click.option(
+    "--model-cache-keep",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Versions that are no longer served and stay in it, by model.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
@@ -246,6 +266,9 @@ def serve(
     port: int,
     grpc_socket: str,
     poll: float,
+    bucket_poll: float,
+    model_cache: str,
+    model_cache_keep: int,
     workers: int,
     memory_limit: int | None,
     model_memory_budget: int | None,
@@ -301,6 +324,9 @@ def serve(
             grpc_port=port,
             grpc_socket_path=grpc_socket,
             poll_wait=poll,
+            bucket_poll_wait=bucket_poll,
+            model_cache=os.path.abspath(model_cache) if model_cache else "",
+            model_cache_keep=model_cache_keep,
             workers=workers,
             model_memory_limit=memory_limit,
             model_memory_budget=model_memory_budget,

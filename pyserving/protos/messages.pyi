@@ -929,6 +929,9 @@ class ModelOptions(Message):
     PROCESS: int
     NONE: int
     Isolation: EnumTypeWrapper
+    POLL: int
+    PUSH: int
+    Source: EnumTypeWrapper
     isolation: int
     process_memory_limit: int
     process_time_limit: float
@@ -942,7 +945,8 @@ class ModelOptions(Message):
     def gate(self) -> GateOptions: ...
     @property
     def traffic(self) -> TrafficOptions: ...
-    def __init__(self, *, isolation: int | None = ..., process_memory_limit: int | None = ..., process_time_limit: float | None = ..., process_load_time_limit: float | None = ..., max_in_flight: int | None = ..., max_queued: int | None = ..., priority: int | None = ..., lazy: bool | None = ..., pinned: bool | None = ..., gate: GateOptions | None = ..., traffic: TrafficOptions | None = ...) -> None: ...
+    source: int
+    def __init__(self, *, isolation: int | None = ..., process_memory_limit: int | None = ..., process_time_limit: float | None = ..., process_load_time_limit: float | None = ..., max_in_flight: int | None = ..., max_queued: int | None = ..., priority: int | None = ..., lazy: bool | None = ..., pinned: bool | None = ..., gate: GateOptions | None = ..., traffic: TrafficOptions | None = ..., source: int | None = ...) -> None: ...
 class GateOptions(Message):
     golden_requests: str
     @property
@@ -999,6 +1003,19 @@ class RolloutResponse(Message):
     version: int
     previous_version: int
     def __init__(self, *, version: int | None = ..., previous_version: int | None = ...) -> None: ...
+class SetAspiredRequest(Message):
+    model: str
+    @property
+    def versions(self) -> RepeatedCompositeFieldContainer[PushedVersion]: ...
+    def __init__(self, *, model: str | None = ..., versions: Iterable[PushedVersion] | None = ...) -> None: ...
+class PushedVersion(Message):
+    number: int
+    path: str
+    def __init__(self, *, number: int | None = ..., path: str | None = ...) -> None: ...
+class SetAspiredResponse(Message):
+    @property
+    def versions(self) -> RepeatedCompositeFieldContainer[PushedVersion]: ...
+    def __init__(self, *, versions: Iterable[PushedVersion] | None = ...) -> None: ...
 ModelType: EnumTypeWrapper
 class PredictRequest(Message):
     class RequestOptions(Message):

@@ -9,14 +9,14 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TypeVar
 
-from pyserving.core.errors import ServingError, invalid_argument
+from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.events import EventBus
 from pyserving.core.loader import Loader
 from pyserving.core.manager import Manager
 from pyserving.core.monitor import require_available
 from pyserving.core.servable import ServableId, ServableRequest
 from pyserving.core.source import AspiredVersion
-from pyserving.core.state import ServableState
+from pyserving.core.state import ServableState, State
 from pyserving.monitoring.metrics import Registry
 from pyserving.platforms.registry import find_platforms
 from pyserving.protos import messages
@@ -24,12 +24,13 @@ from pyserving.server.directory import Directory
 from pyserving.server.folder import Folder, folder_of
 from pyserving.server.gatekeeper import Examiner, Gatekeeper
 from pyserving.server.residency import add_residency_metrics, loads_for_requests, new_residency, stays_of
-from pyserving.server.rollout import Rollout, versions_on_disk
+from pyserving.server.rollout import Rollout
 from pyserving.server.rollout_rules import GateRules, check_rules, gate_rules
 from pyserving.server.settings import Settings
 from pyserving.server.version_log import VersionLog
-from pyserving.sources.file_system import FileSystemSource, MonitoredServable
 from pyserving.sources.model_config import ModelConfig, models_from_config
+from pyserving.sources.model_source import ModelSource, check_sources
+from pyserving.sources.object_store.cache import ModelCache
 from pyserving.sources.text_proto import read_text_proto
 from pyserving.sources.version_folders import VersionPath
 
@@ -60,14 +61,15 @@ class Catalog:
         self._monitor = directory.monitor
         directory.bus.subscribe(VersionLog())
         check_rules(directory.models)
-        self.rollout = Rollout(directory, self._newest, self._aspire)
+        self.rollout = Rollout(directory, self._newest, self._aspire, lambda model: self._source.at_hand(model))
         self._gatekeeper = Gatekeeper(
             examiner, self._gate_rules, directory.serving.default, self.rollout.served_before, registry
         )
         stays = stays_of(settings, directory.models)
         residency, resources = new_residency(settings)
+        self._bus = bus or directory.bus
         self.manager = Manager(
-            bus or directory.bus,
+            self._bus,
             directory.serving,
             # At the start there is no request to slow down, and every version is waited for.
             num_load_threads=max(settings.num_load_threads, os.cpu_count() or 1),
@@ -82,8 +84,14 @@ class Catalog:
         add_residency_metrics(registry, residency, self.manager)
         self._settings = settings
         self._loader = loader
-        self._source = FileSystemSource(
-            _monitored(directory.models), self._on_versions, poll_wait_seconds=settings.poll_wait
+        self._source = ModelSource(
+            directory.models,
+            self._on_versions,
+            ModelCache(settings.model_cache, keep=settings.model_cache_keep),
+            on_state=self._on_state,
+            in_use=self._in_use,
+            poll_wait_seconds=settings.poll_wait,
+            bucket_poll_wait_seconds=settings.bucket_poll_wait,
         )
         self._found: dict[str, Sequence[VersionPath]] = {}
         """What the source asked for at last, by model."""
@@ -104,7 +112,8 @@ class Catalog:
 
     async def wait_until_settled(self) -> Sequence[ServableState]:
         """The state of each model's latest version once all have come to AVAILABLE or END."""
-        requests = [ServableRequest(model.name) for model in self._directory.models]
+        # Nobody can push a version before the ports are open.
+        requests = [ServableRequest(model.name) for model in self._directory.models if not model.is_pushed]
         states = await _on_a_thread(lambda: self._monitor.wait_until_available(requests))
         if not loads_for_requests(self._settings, self._directory.models):
             self.manager.set_num_load_threads(self._settings.num_load_threads)
@@ -130,6 +139,7 @@ class Catalog:
                 )
             check_rules(models)
             stays = stays_of(self._settings, models)
+            check_sources(models)
             before = {model.name: (model.base_path, model.version_policy) for model in self._directory.models}
             changed = [model for model in models if (model.base_path, model.version_policy) != before.get(model.name)]
             _log_models(models, {model.name: model for model in self._directory.models})
@@ -137,7 +147,7 @@ class Catalog:
             self._directory.configure(models)
             self.manager.set_stays(stays)
             await asyncio.to_thread(self.rollout.configure, models)
-            await _on_a_thread(lambda: self._source.update(_monitored(models)))
+            await _on_a_thread(lambda: self._source.update(models))
             for model in changed:
                 if error := self._source.errors.get(model.name):
                     raise error
@@ -145,6 +155,12 @@ class Catalog:
             states = await _on_a_thread(lambda: self._monitor.wait_until_available(requests, since=mark))
             require_available(states, "model(s)")
             self._assign_labels(allow_unavailable=self._settings.allow_labels_for_unavailable)
+
+    async def set_aspired(self, name: str, versions: Mapping[int, str]) -> Mapping[int, str]:
+        """See ``PushSource.set_aspired``. Returns the folders by number."""
+        if not any(model.name == name for model in self._directory.models):
+            raise ServingError(Code.NOT_FOUND, f"Could not find model {name}")
+        return dict(await asyncio.to_thread(self._source.set_aspired, name, versions))
 
     def follow_config(self) -> None:
         """Begins to read the config file again and again, if there is one and the settings say so."""
@@ -216,11 +232,20 @@ class Catalog:
         if not missing:
             return {}
         known = {version: self._paths.get(ServableId(model.name, version)) for version in missing}
-        on_disk = versions_on_disk(model) if None in known.values() else {}
+        on_disk = self._source.at_hand(model) if None in known.values() else {}
         paths = {
             version: path or (on_disk[version].path if version in on_disk else "") for version, path in known.items()
         }
         return {version: path for version, path in paths.items() if path}
+
+    def _on_state(self, state: ServableState) -> None:
+        """Tells of a version that the manager has not heard of yet."""
+        self._bus.post(state)
+        self._bus.deliver()
+
+    def _in_use(self, name: str) -> set[int]:
+        states = self._monitor.states(name)
+        return {state.id.version for state in states if state.state is not State.END} | self.rollout.kept(name)
 
     def _newest(self, name: str) -> int | None:
         return max((version for version, _ in self._found.get(name, ())), default=None)
@@ -236,10 +261,6 @@ class Catalog:
     def _can_answer(self, servable: ServableId) -> bool:
         state = self._monitor.state(servable)
         return self._directory.serving.is_available(servable) or (state is not None and state.dormant)
-
-
-def _monitored(models: Sequence[ModelConfig]) -> Mapping[str, MonitoredServable]:
-    return {model.name: MonitoredServable(model.base_path, model.version_policy) for model in models}
 
 
 def _log_models(models: Sequence[ModelConfig], before: Mapping[str, ModelConfig]) -> None:

@@ -146,6 +146,14 @@ class Rollback:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAspired:
+    """These are all versions of a model that there should be: folders by number. The answer is where they are."""
+
+    name: str
+    versions: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Compared:
     """A copy of a request was answered by this version, and the answer compared."""
 

@@ -5,7 +5,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, Protocol
 
 from pyserving.api.access import OPEN, Access, Keys, Need, Role
 from pyserving.api.cold_start import ColdStart, Wakes
@@ -15,6 +15,7 @@ from pyserving.api.health_rpc import HealthRpc
 from pyserving.api.models import Models
 from pyserving.api.open_inference import OpenInference
 from pyserving.api.prediction_methods import PredictionMethods
+from pyserving.api.push import PushApi, Pushes
 from pyserving.api.reflection import Reflection
 from pyserving.api.request_log import model_logs
 from pyserving.api.rest import Collect, RestApi
@@ -67,6 +68,10 @@ while a load looks through its graph would wait so long, more than once."""
 logger = logging.getLogger("pyserving.server")
 
 
+class Operations(Rollouts, Pushes, Protocol):
+    """What administrators may ask for besides a reload."""
+
+
 class Front:
     """Answers requests from a Directory. To be made and used inside a running event loop.
 
@@ -78,10 +83,11 @@ class Front:
         settings: Settings,
         directory: Directory,
         reload: Reload,
-        rollouts: Rollouts,
+        operations: Operations,
         collect: Collect | None = None,
     ) -> None:
-        """``reload`` makes a new config true; ``rollouts`` moves default versions.
+        """``reload`` makes a new config true; ``operations`` is what else administrators
+        may ask for.
 
         ``collect`` returns the metrics to show, by default this Front's own.
         """
@@ -97,7 +103,8 @@ class Front:
         self._taps: dict[str, Tap] = {}
         self.aside = Aside("pyserving-aside", in_background=True, check_method_names=settings.check_method_names)
         self.mirrors = Mirrors(directory, self.aside, self.metrics.registry, self._tap)
-        self._rollouts = RolloutApi(rollouts)
+        self._rollouts = RolloutApi(operations)
+        self._pushes = PushApi(operations)
         self._warmup_executor = EngineExecutor(1, policies, self.metrics.requests_waited, in_background=True)
         self._warmup = Warmup(
             PredictionMethods(self._warmup_executor, self.metrics, check_method_names=settings.check_method_names),
@@ -176,11 +183,12 @@ class Front:
             check_method_names=settings.check_method_names,
             taps=self._taps,
             rollouts=self._rollouts,
+            pushes=self._pushes,
             rollout_report=self._rollout_report,
             pages=self._console.pages(ports) if self._console else {},
             fronts={} if oip is None else {"v2": oip.rest(settings.rest_timeout)},
         )
-        methods = {**rpc.methods(), **self._rollouts.methods()}
+        methods = {**rpc.methods(), **self._rollouts.methods(), **self._pushes.methods()}
         streaming: dict[str, StreamHandler] = dict(rpc.streaming())
         if oip is not None:
             oip_rpc = oip.rpc()

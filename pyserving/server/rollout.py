@@ -10,9 +10,8 @@ from pyserving.core.servable import ServableId, ServableRequest
 from pyserving.core.state import ServableState, State
 from pyserving.server.directory import Directory
 from pyserving.server.rollout_rules import gate_rules, traffic_rules
-from pyserving.sources.base_path import local_path
 from pyserving.sources.model_config import ModelConfig
-from pyserving.sources.version_folders import VersionPath, list_versions
+from pyserving.sources.version_folders import VersionPath
 
 _REMEMBERED = 10
 """Default versions of the past, by model."""
@@ -29,15 +28,21 @@ class Rollout:
     """
 
     def __init__(
-        self, directory: Directory, newest: Callable[[str], int | None], changed: Callable[[str], None]
+        self,
+        directory: Directory,
+        newest: Callable[[str], int | None],
+        changed: Callable[[str], None],
+        at_hand: Callable[[ModelConfig], Mapping[int, VersionPath]],
     ) -> None:
         """``newest``: the highest version of a model that its source aspires.
 
-        ``changed`` is called, on any thread, when other versions of a model are to be kept than before.
+        ``changed`` is called, on any thread, when other versions of a model are to be kept than before. ``at_hand``:
+        the versions that could be loaded, by number.
         """
         self._directory = directory
         self._newest = newest
         self._changed = changed
+        self._at_hand = at_hand
         self._wanted: dict[str, int] = {}
         """The version to become default once it is available, by model: it is kept, too."""
         self._configured: dict[str, int | None] = {}
@@ -208,12 +213,4 @@ class Rollout:
 
     def _on_disk(self, name: str) -> Mapping[int, VersionPath]:
         model = self._model(name)
-        return {} if model is None else versions_on_disk(model)
-
-
-def versions_on_disk(model: ModelConfig) -> Mapping[int, VersionPath]:
-    """By number, those under its base path; none where it cannot be listed."""
-    try:
-        return list_versions(local_path(model.base_path))[0]
-    except (OSError, ServingError):
-        return {}
+        return {} if model is None else self._at_hand(model)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from pyserving.monitoring.process import add_server_metrics
 from pyserving.platforms.tensorflow.op_library import load_op_libraries
@@ -76,6 +77,14 @@ class Server:
     async def rollback(self, name: str) -> tuple[int, int]:
         """See ``Rollout.rollback``."""
         return await self.catalog.rollout.rollback(name)
+
+    async def set_aspired(self, name: str, versions: Mapping[int, str]) -> Mapping[int, str]:
+        """Says which versions of a model there should be, whose source is PUSH: folders by number, empty for those
+        named so under its base path. Returns where they are; they become available later.
+
+        Raises ServingError: NOT_FOUND, FAILED_PRECONDITION, INVALID_ARGUMENT; then nothing changes.
+        """
+        return await self.catalog.set_aspired(name, versions)
 
     async def _reload(self, config: messages.ModelServerConfig) -> None:
         await self.catalog.reload(config)

@@ -84,6 +84,12 @@ class Settings:
 
     poll_wait: float = 1.0
     """Between two looks at the model folders; 0: look once."""
+    bucket_poll_wait: float = 60.0
+    """Between two looks at a base path in an object store; 0: look once."""
+    model_cache: str = ""
+    """Folder for versions from object stores; empty: pyserving/models in the user's cache."""
+    model_cache_keep: int = 2
+    """Versions that are no longer used and stay in it, by base path."""
     num_load_threads: int = 0
     num_unload_threads: int = 0
     max_num_load_retries: int = 5

@@ -20,7 +20,7 @@ from pyserving.platforms.tensorflow.library import tensorflow
 from pyserving.platforms.tensorflow.op_library import load_op_libraries
 from pyserving.protos import messages
 from pyserving.server.catalog import Catalog
-from pyserving.server.control import CollectAll, Compared, Promote, Reload, Rollback
+from pyserving.server.control import CollectAll, Compared, Promote, Reload, Rollback, SetAspired
 from pyserving.server.crew import Crew
 from pyserving.server.crew_examiner import CrewExaminer
 from pyserving.server.directory import Directory
@@ -153,6 +153,8 @@ class Supervisor:
                 moved = await self.catalog.rollout.rollback(name)
                 await self._crew.configure()
                 return moved
+            case SetAspired(name, versions):
+                return await self.catalog.set_aspired(name, versions)
             case Compared(servable, tally):
                 self._examiner.compared(servable, tally)
                 return None

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -34,6 +34,7 @@ from pyserving.server.control import (
     Retire,
     Rollback,
     Serve,
+    SetAspired,
     Stop,
     Tell,
     Unload,
@@ -154,6 +155,11 @@ class _Worker:
         """See ``Rollout.rollback``."""
         moved: tuple[int, int] = await self._ask(Rollback(name))
         return moved
+
+    async def set_aspired(self, name: str, versions: Mapping[int, str]) -> Mapping[int, str]:
+        """See ``Catalog.set_aspired``."""
+        aspired: Mapping[int, str] = await self._ask(SetAspired(name, versions))
+        return aspired
 
     async def _examine(
         self, servable: ServableId, examine: Callable[[ServedVersion, GateRules, Check], int], rules: GateRules

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,12 +9,11 @@ from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.sources.base_path import local_path
 from pyserving.sources.os_errors import serving_error
 from pyserving.sources.settling import SettlingFolder
+from pyserving.sources.version_choice import Complaints, choose, complaints_about
 from pyserving.sources.version_folders import VersionPath, list_versions
-from pyserving.sources.version_policy import Latest, Specific, VersionPolicy
+from pyserving.sources.version_policy import Latest, VersionPolicy
 
 logger = logging.getLogger("pyserving.sources")
-
-_REPEAT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,7 @@ class _Stream:
         self.error: ServingError | None = None
         self._ready: set[VersionPath] = set()
         self._settling: dict[VersionPath, SettlingFolder] = {}
-        self._complaints = _Complaints()
+        self._complaints = Complaints()
 
     def servable_changed(self, servable: MonitoredServable) -> None:
         if servable.base_path != self.servable.base_path:
@@ -164,7 +162,7 @@ class _Stream:
         self.looked = False
         self.error = None
         self._settling.clear()
-        self._complaints = _Complaints()
+        self._complaints = Complaints()
 
     def look(self, *, wait_until_settled: bool) -> list[VersionPath] | None:
         """Lists the base path: the versions to aspire, None where what was aspired before should stay."""
@@ -183,33 +181,11 @@ class _Stream:
         self._ready.intersection_update(found.values())
         self._settling = {path: folder for path, folder in self._settling.items() if path in found.values()}
 
-        available = dict(found)
         policy = self.servable.version_policy
-        while True:
-            chosen = [available[version] for version in policy.select(available)]
-            held = [path for path in chosen if not self._is_ready(path, wait_until_settled)]
-            if not held:
-                break
-            for path in held:
-                del available[path.version]
+        chosen = choose(policy, found, lambda path: self._is_ready(path, wait_until_settled))
         self.looked = True
 
-        complaints = {
-            f"Duplicate version directories detected. Version {duplicate.version} will be loaded from "
-            f"{duplicate.used}, {duplicate.ignored} will be ignored."
-            for duplicate in duplicates
-        }
-        if isinstance(policy, Specific):
-            complaints.update(
-                f"Version {version} of servable {self.name}, which was requested to be served as a 'specific' version "
-                "in the servable's version policy, was not found in the file system"
-                for version in policy.versions - found.keys()
-            )
-        if not policy.select(found):
-            complaints.add(
-                f"No versions of servable {self.name} found under base path {base_path}. "
-                "Did you forget to name your leaf directory as a number (eg. '/1/')?"
-            )
+        complaints = complaints_about(self.name, base_path, policy, found, duplicates)
         self._complaints.now(complaints, logging.WARNING)
         return chosen if chosen or not policy.select(found) else None
 
@@ -233,22 +209,6 @@ class _Stream:
             del self._settling[path]
         self._ready.add(path)
         return True
-
-
-class _Complaints:
-    """Logs a standing trouble when it begins, then once a minute at most."""
-
-    def __init__(self) -> None:
-        self._logged: dict[str, float] = {}
-
-    def now(self, texts: set[str], level: int) -> None:
-        """These are the troubles there are now; all others are over."""
-        now = time.monotonic()
-        self._logged = {text: since for text, since in self._logged.items() if text in texts}
-        for text in sorted(texts):
-            if text not in self._logged or now - self._logged[text] >= _REPEAT_SECONDS:
-                logger.log(level, "%s", text)
-                self._logged[text] = now
 
 
 def _access_error(base_path: str, name: str, error: OSError | ServingError) -> ServingError:

@@ -34,6 +34,11 @@ class ModelConfig:
     options: messages.ModelOptions = field(default_factory=messages.ModelOptions)
     """What only PyServing knows; see ``pyserving.proto``."""
 
+    @property
+    def is_pushed(self) -> bool:
+        """Its versions are named by an administrator; nobody looks for them."""
+        return bool(self.options.source == messages.ModelOptions.Source.Value("PUSH"))
+
 
 def single_model(name: str, base_path: str) -> list[ModelConfig]:
     """The config of a server that serves one TensorFlow model.

@@ -19,6 +19,7 @@ folder is tried as it is: somebody may keep a log file in it.
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _REST_NS = 2_000_000_000
@@ -39,7 +40,7 @@ _SHARD = re.compile(r"variables/(.+)\.data-[0-9]{5}-of-([0-9]{5})")
 class FolderContents:
     """What stat shows of a folder. Equal when nothing was changed in between."""
 
-    entries: dict[str, tuple[int, ...]]
+    entries: dict[str, tuple[int | str, ...]]
     """Relative path, with "/", to (size, mtime, ctime), times in ns; of what cannot be read, (errno,)."""
     newest_ns: int
     """The latest change of anything inside, ns since the epoch."""
@@ -64,7 +65,7 @@ class FolderContents:
 
 def look_into(folder: str) -> FolderContents:
     """What the folder holds now. Raises nothing: what cannot be read is part of the answer."""
-    entries: dict[str, tuple[int, ...]] = {}
+    entries: dict[str, tuple[int | str, ...]] = {}
     try:
         # Not the folder's own ctime: a rename changes it, and a folder that was renamed into place is complete.
         newest = os.stat(folder).st_mtime_ns
@@ -96,9 +97,11 @@ def look_into(folder: str) -> FolderContents:
 class SettlingFolder:
     """A version folder that is not yet offered."""
 
-    def __init__(self, path: str, *, at_first_look: bool) -> None:
-        """``at_first_look``: it was there when its base path was read for the first time."""
+    def __init__(self, path: str, *, at_first_look: bool, look: Callable[[str], FolderContents] = look_into) -> None:
+        """``at_first_look``: it was there when its base path was read for the first time. ``look`` tells what is
+        in it now."""
         self._path = path
+        self._look = look
         self._at_first_look = at_first_look
         self._last: FolderContents | None = None
         self._quiet_polls = 0
@@ -106,7 +109,7 @@ class SettlingFolder:
 
     def is_ready(self) -> bool:
         """Looks once more. To be called once a poll."""
-        contents = look_into(self._path)
+        contents = self._look(self._path)
         self._polls += 1
         self._quiet_polls = self._quiet_polls + 1 if contents == self._last else 0
         self._last = contents

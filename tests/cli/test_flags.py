@@ -150,6 +150,8 @@ OTHER_VALUES = {
     "max_num_load_retries": 0,
     "load_retry_interval_micros": 5_000_000_000,
     "file_system_poll_wait_seconds": 0,
+    "object_store_poll_wait_seconds": 9,
+    "model_cache_path": "/c",
     "flush_filesystem_caches": False,
     "tensorflow_session_parallelism": 5_000_000_000,
     "tensorflow_session_config_file": "/t",

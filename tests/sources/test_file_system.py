@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyserving.core.errors import Code, ServingError
-from pyserving.sources import file_system
+from pyserving.sources import file_system, version_choice
 from pyserving.sources.file_system import FileSystemSource, MonitoredServable
 from pyserving.sources.version_folders import VersionPath
 from pyserving.sources.version_policy import All, Latest, Specific, VersionPolicy
@@ -301,7 +301,7 @@ def test_no_version_is_warned_of_once(
     assert warnings == [("pyserving.sources", logging.WARNING)]
 
     with monkeypatch.context() as patch:
-        patch.setattr(file_system, "_REPEAT_SECONDS", 0.0)
+        patch.setattr(version_choice, "_REPEAT_SECONDS", 0.0)
         source.poll()
     assert caplog.text.count(text) == 2
 
