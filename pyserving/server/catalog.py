@@ -245,7 +245,9 @@ class Catalog:
 
     def _in_use(self, name: str) -> set[int]:
         states = self._monitor.states(name)
-        return {state.id.version for state in states if state.state is not State.END} | self.rollout.kept(name)
+        return {
+            state.id.version for state in states if state.state is not State.END or state.dormant
+        } | self.rollout.kept(name)
 
     def _newest(self, name: str) -> int | None:
         return max((version for version, _ in self._found.get(name, ())), default=None)

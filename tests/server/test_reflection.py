@@ -21,6 +21,7 @@ SERVICES = [
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "pyserving.RolloutService",
+    "pyserving.VersionService",
     "tensorflow.serving.ModelService",
     "tensorflow.serving.PredictionService",
 ]
