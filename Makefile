@@ -9,7 +9,7 @@ export GOLDEN
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-models test-stores check soak golden bench bench-all docs clean
+.PHONY: help demo serve test test-models test-stores check soak chaos golden bench bench-all docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | while IFS="$$(printf '\t')" read -r name text; \
@@ -23,7 +23,7 @@ serve: .venv/.ready  ## leave a server running on the demo's models, ports 8501 
 	$(BIN)/pyserving serve demo-models
 
 test: .venv/.ready  ## run the tests
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak and not chaos"
 
 test-models: .venv/.models  ## run the tests with models that packages on PyPI ship
 	$(BIN)/python -m pytest tests/end_to_end/test_models_of_packages.py
@@ -33,6 +33,9 @@ test-stores: .venv/.stores  ## run the tests with S3, Google Cloud Storage and a
 
 soak: .venv/.ready  ## run the long tests
 	$(BIN)/python -m pytest -m soak
+
+chaos: .venv/.ready  ## break things under load, and show what clients saw
+	$(BIN)/python -m pytest -m chaos tests/chaos
 
 check: .venv/.check  ## lint, format, types, and which room imports which
 	$(BIN)/ruff check
