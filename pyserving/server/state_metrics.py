@@ -60,7 +60,7 @@ def add_access_metrics(registry: Registry, access: Access) -> None:
     def refused() -> dict[Labels, float]:
         return {(code,): access.refused[code] for code in ("UNAUTHENTICATED", "PERMISSION_DENIED")}
 
-    registry.add(Gauge("pyserving_refused_requests_total", ["code"], refused, only_grows=True))
+    registry.add(Gauge("pyserving_unauthorized_requests_total", ["code"], refused, only_grows=True))
 
 
 def add_process_model_metrics(registry: Registry, serving: ServingMap) -> None:
