@@ -1,6 +1,6 @@
 """What mkdocs needs beside docs/ for the site: a hook of mkdocs.yml.
 
-Pages from the root of the repository (README.md is the first page), pages that are made from the code, and links that
+Pages from elsewhere in the repository (README.md is the first page), pages that are made from the code, and links that
 lead out of docs/: to a page that is on the site, to a file that is copied to it, or, for a folder, to nowhere.
 """
 
@@ -32,8 +32,12 @@ OUTER = {
     "SECURITY.md": "security.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "examples/README.md": "examples/index.md",
+} | {
+    f"examples/{page.parent.name}/README.md": f"examples/{page.parent.name}.md"
+    for page in (ROOT / "examples").glob("*/README.md")
 }
-"""Pages of the repository's root, by their path on the site."""
+"""Where the site has pages that are not in docs/."""
 
 API = {
     "The client": (

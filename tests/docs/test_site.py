@@ -18,7 +18,7 @@ PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md",
     DOCS.rglob("*.md")
 )
 ADDED = {
-    *("index.md", "security.md", "contributing.md", "changelog.md"),
+    *("index.md", "security.md", "contributing.md", "changelog.md", "examples/index.md"),
     *("reference/pyserving.md", "reference/tensorflow_model_server.md", "reference/python-api.md"),
 }
 """Pages that scripts/docs_site.py adds."""
