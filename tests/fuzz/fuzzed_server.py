@@ -107,6 +107,7 @@ class FuzzedServer:
             poll_wait=0,
             python_options=PythonOptions(PythonModels.ON),
             session_service=True,
+            open_inference_protocol=True,
         )
         server = Server(settings)
         await server.start()
@@ -175,6 +176,8 @@ class Target:
 
 
 _BODY = b'{"instances": [1, 2]}'
+_X = b'{"name": "x", "datatype": "FP32", "shape": [2]'
+_INFER = b'{"id": "1", "inputs": [' + _X + b', "data": [1, 2.5]}], "outputs": [{"name": "y"}], "parameters": {"a": 1}}'
 _POST = b"POST /v1/models/table:predict HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -244,6 +247,25 @@ class Json(Http1):
     def frame(self, data: bytes) -> bytes:
         path = self.paths[len(data) % len(self.paths)]
         return b"POST /v1/models/%b HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (path, len(data), data)
+
+
+class OpenInferenceJson(Json):
+    """Bodies of the Open Inference Protocol: JSON, and raw values after it."""
+
+    seeds = (
+        _INFER,
+        _INFER.replace(b"FP32", b"BYTES").replace(b"[1, 2.5]", b'["a", "b"]'),
+        _INFER.replace(b'"data": [1, 2.5]', b'"parameters": {"binary_data_size": 8}') + b"\0\0\x80\x3f\0\0\0\x40",
+    )
+    tokens = (
+        *(*Json.tokens, b'"binary_data_size": 8', b'"binary_data": true', b'"shape": [2, -1]', b'"datatype": "INT64"'),
+        *(b'"signature_name": "a"', b'"timeout": 1', b"BF16", b"UINT64", b"\xff\xff\xff\x7f"),
+    )
+
+    def frame(self, data: bytes) -> bytes:
+        size = data.rfind(b"}") + 1
+        header = b"Inference-Header-Content-Length: %d\r\n" % size if len(data) % 3 else b""
+        return b"POST /v2/models/scale/infer HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n%b" % (header, len(data), data)
 
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -380,4 +402,36 @@ class Protobuf(Http2):
         return _START + _call(self.paths[len(data) % len(self.paths)], data)
 
 
-TARGETS: dict[str, Callable[[], Target]] = {"http1": Http1, "json": Json, "http2": Http2, "protobuf": Protobuf}
+class OpenInferenceProtobuf(Protobuf):
+    """Messages of the Open Inference Protocol."""
+
+    seeds = (
+        messages.ModelInferRequest(
+            model_name="scale",
+            inputs=[messages.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[2])],
+            raw_input_contents=[b"\0\0\x80\x3f\0\0\0\x40"],
+        ).SerializeToString(),
+        messages.ModelInferRequest(
+            model_name="scale",
+            model_version="1",
+            inputs=[
+                messages.ModelInferRequest.InferInputTensor(
+                    name="x", datatype="FP32", shape=[2], contents=messages.InferTensorContents(fp32_contents=[1, 2])
+                )
+            ],
+        ).SerializeToString(),
+    )
+    paths = tuple(
+        b"/inference.GRPCInferenceService/" + name
+        for name in (b"ModelInfer", b"ModelStreamInfer", b"ModelMetadata", b"ModelStatistics", b"RepositoryIndex")
+    )
+
+
+TARGETS: dict[str, Callable[[], Target]] = {
+    "http1": Http1,
+    "json": Json,
+    "http2": Http2,
+    "protobuf": Protobuf,
+    "open_inference_json": OpenInferenceJson,
+    "open_inference_protobuf": OpenInferenceProtobuf,
+}
