@@ -22,6 +22,7 @@ _MARGIN = 1.2
 """For what a call takes: one that ends too late was in vain, and with it all that was joined in it."""
 _QUEUE_MARGIN = 2.0
 """For the way through the queue: half a deadline of work is enough to keep all threads busy."""
+_MAX_CAUTION = 8.0
 _MIN_RETRY, _USUAL_RETRY, _MAX_RETRY = 0.01, 1.0, 30.0
 
 Refused = Callable[[str, str], None]
@@ -144,6 +145,8 @@ class Lane:
     _running: int = 0
     _speed: float = 0.0
     """0: not known."""
+    _caution: float = 1.0
+    """How many times as long as expected the way through the queue may take: more, the more calls end too late."""
     _busy_since: float = 0.0
     _busy: float = 0.0
     _done: float = 0.0
@@ -214,10 +217,16 @@ class Lane:
         """It has ended. Any thread may call."""
         now = time.monotonic()
         with self._admission.lock:
-            cost, number = 0.0, 0
+            cost, number, late = 0.0, 0, 0
             for request in requests:
                 cost += request.cost
                 number += 1
+                late += request.deadline is not None and now >= request.deadline
+            # Estimates may be wrong in many ways; what ends too late was let in too easily.
+            if late:
+                self._caution = min(self._caution * (1.0 + 0.5 * late / number), _MAX_CAUTION)
+            else:
+                self._caution = max(self._caution * 0.97, 1.0)
             self._count_busy(now)
             self._running -= 1
             self._running_cost = max(0.0, self._running_cost - cost) if self._running else 0.0
@@ -298,7 +307,9 @@ class Lane:
         if admission.options.watch_deadlines and request.deadline is not None and self.in_flight and self.run.settled:
             left = request.deadline - time.monotonic()
             own = self._mean_cost if cost == math.inf else cost
-            need = _QUEUE_MARGIN * (self._wait(request.priority) + (own / self.pace if self.pace else own))
+            need = (
+                _QUEUE_MARGIN * self._caution * (self._wait(request.priority) + (own / self.pace if self.pace else own))
+            )
             if need > left:
                 text = (
                     f"cannot be answered within its deadline: {left:.3f} s are left, and with {self.waiting} requests "

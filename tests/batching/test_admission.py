@@ -299,3 +299,38 @@ def test_calls_that_are_no_runs_are_counted_too():
         executor.stop()
 
     asyncio.run(run())
+
+
+def test_calls_that_end_too_late_make_a_lane_let_in_less_until_they_are_in_time():
+    lane = Gate(watch_deadlines=True).admission.lane("m")
+    for _ in range(5):
+        lane.ran(1.0)
+
+    def lets_in(deadline: float) -> bool:
+        """Beside one other request, with a second to wait for."""
+        other, asking = request(), request(time.monotonic() + deadline)
+        lane.admit(other, 1.0)
+        try:
+            lane.admit(asking, 1.0)
+        except ServingError:
+            return False
+        else:
+            lane.leave(asking)
+            return True
+        finally:
+            lane.leave(other)
+
+    def call(deadline: float) -> None:
+        one = request(time.monotonic() + deadline)
+        lane.admit(one, 0.0)
+        lane.end([one], lane.begin([one]))
+        lane.leave(one)
+
+    assert lets_in(3.0)
+    for _ in range(10):
+        call(-1.0)
+    assert not lets_in(3.0)
+    assert lets_in(1000.0)
+    for _ in range(100):
+        call(60.0)
+    assert lets_in(3.0)
