@@ -28,7 +28,7 @@ test: .venv/.ready  ## run the tests
 test-models: .venv/.models  ## run the tests with models that packages on PyPI ship
 	$(BIN)/python -m pytest tests/end_to_end/test_models_of_packages.py
 
-test-stores: .venv/.stores  ## run the tests with S3, Google Cloud Storage and a web server, and Azure if azurite is there
+test-stores: .venv/.stores  ## run the tests with S3 (moto) and a web server
 	$(BIN)/python -m pytest -m stores
 
 soak: .venv/.ready  ## run the long tests
@@ -83,8 +83,8 @@ clean:  ## remove .venv and all that was built
 	@touch $@
 
 .venv/.stores: .venv/.ready
-	@echo "== Installing clients and emulators of object stores: about 90 MB"
-	$(BIN)/python -m pip install --quiet --editable '.[s3,gcs,azure,http]' --group stores
+	@echo "== Installing clients and emulators of object stores"
+	$(BIN)/python -m pip install --quiet --editable '.[s3,http]' --group stores
 	@touch $@
 
 .venv/.bench: .venv/.ready
