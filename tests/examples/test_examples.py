@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,9 @@ import pytest
 from serving import Serving, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted(path.parent.name for path in (ROOT / "examples").glob("*/README.md"))
+STORE = "s3"
+"""Has a test of its own: it needs the group stores."""
+EXAMPLES = sorted({path.parent.name for path in (ROOT / "examples").glob("*/README.md")} - {STORE})
 OWN_SERVER = "many_models"
 
 
@@ -220,3 +223,53 @@ def test_each_example_has_a_test_and_a_line_in_the_list() -> None:
     assert set(EXAMPLES) <= tests
     listed = (ROOT / "examples/README.md").read_text()
     assert [name for name in EXAMPLES if f"[{name}]({name}/README.md)" not in listed] == []
+
+
+@pytest.mark.stores
+def test_s3(built_examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("moto", "s3fs"):
+        pytest.importorskip(package)
+    folder = tmp_path / "examples"
+    shutil.copytree(built_examples, folder)
+    port = free_port()
+    moto, export, _, first, serve, predict, second, status = commands(STORE)
+    for pair in export.split()[1:]:
+        name, value = pair.split("=")
+        monkeypatch.setenv(name, value.replace("5000", str(port)))
+    emulator = subprocess.Popen(
+        [Path(sys.executable).parent / "moto_server", *shlex.split(moto.replace("5000", str(port)))[1:]],
+        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    server = None
+    here = folder / STORE
+    (here / "models").symlink_to(folder / "half_plus_two" / "models")
+    try:
+        wait_until_it_listens(port)
+        assert run(first, here) == "wrote s3://models/half_plus_two/1\n"
+        words = shlex.split(serve)[2:]
+        cache = f"--model-cache={tmp_path / 'cache'}"
+        server = Serving(*words, cache, env={"PYTHONPATH": str(ROOT)}).wait_until_ready()
+        assert run(predict.replace(":8501", f":{server.rest}"), here) == '{"predictions":[2.5,3.0,4.5]}'
+        run(second, here)
+        end = time.monotonic() + 60
+        while '"version":"2","state":"AVAILABLE"' not in (
+            told := run(status.replace(":8501", f":{server.rest}"), here)
+        ):
+            assert time.monotonic() < end, told
+            time.sleep(0.2)
+    finally:
+        if server is not None:
+            server.stop()
+        emulator.kill()
+        emulator.wait()
+
+
+def wait_until_it_listens(port: int) -> None:
+    end = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            assert time.monotonic() < end
+            time.sleep(0.1)
