@@ -270,7 +270,11 @@ def test_keys_come_and_go_without_a_restart(
 def test_refusals_are_counted(server: RunningServer, tokens: dict[str, str]) -> None:
     def counted(code: str) -> float:
         page = ask(server, "/monitoring/prometheus/metrics", **bearer(tokens["read"]))[1].decode()
-        (line,) = (line for line in page.splitlines() if line.startswith("pyserving_refused") and code in line)
+        (line,) = (
+            line
+            for line in page.splitlines()
+            if line.startswith("pyserving_unauthorized_requests_total") and code in line
+        )
         return float(line.rsplit(" ", 1)[1])
 
     before = {code: counted(code) for code in ("UNAUTHENTICATED", "PERMISSION_DENIED")}
