@@ -23,7 +23,7 @@ serve: .venv/.ready  ## leave a server running on the demo's models, ports 8501 
 	$(BIN)/pyserving serve demo-models
 
 test: .venv/.ready  ## run the tests
-	$(BIN)/python -m pytest -m "not soak and not chaos"
+	$(BIN)/python -m pytest -m "not soak and not chaos" -n 2 --dist loadfile
 
 test-models: .venv/.models  ## run the tests with models that packages on PyPI ship
 	$(BIN)/python -m pytest tests/end_to_end/test_models_of_packages.py

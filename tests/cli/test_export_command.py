@@ -319,7 +319,7 @@ def test_the_page_on_the_command_line(
     (tmp_path / "requests.jsonl").write_text('{"instances": [[1.0]], "expected": [[2.5]]}\n')
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
-    lines = [line for block in re.findall(r"```\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
     assert len(lines) > 10
     for line in lines:
         program, *arguments = shlex.split(line)

