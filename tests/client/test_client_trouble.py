@@ -109,7 +109,7 @@ def test_a_server_that_comes_late_is_waited_for(models: Path) -> None:
     ports = {"rest_port": free_port(), "grpc_port": free_port()}
     for scheme, port in (("http", ports["rest_port"]), ("grpc", ports["grpc_port"])):
         started: list[RunningServer] = []
-        starting = threading.Timer(0.2, lambda: started.append(serve(models, **ports)))  # noqa: B023
+        starting = threading.Timer(0.2, lambda: started.append(serve(models, wait_for_models=True, **ports)))  # noqa: B023
         starting.start()
         try:
             with Client(f"{scheme}://127.0.0.1:{port}", retries=50) as client:
