@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -24,6 +25,15 @@ settings.load_profile("without_deadline")
 def user_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Servers that tests start compile for themselves, and leave nothing in the user's cache."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def log_not_set_up() -> None:
+    """A command that an earlier test ran in this process set up the log; ``caplog`` is to see each line, and once."""
+    root = logging.getLogger("pyserving")
+    root.handlers.clear()
+    root.setLevel(logging.NOTSET)
+    root.propagate = True
 
 
 @pytest.fixture(scope="session")

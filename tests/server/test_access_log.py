@@ -170,15 +170,10 @@ def test_a_log_that_cannot_be_opened_is_refused(start: Start, tmp_path: Path) ->
         start([], seeing=SeeingOptions(access_log=str(tmp_path / "no" / "folder")))
 
 
-def test_slow_requests(
-    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_requests(start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     server = start_seen(start, tmp_path, slow_seconds=0.0)
-    monkeypatch.setattr(logging.getLogger("pyserving"), "propagate", True)
     with caplog.at_level(logging.WARNING, "pyserving.server"):
         server.post("scale:predict", {"inputs": {"x": [1.0], "add": 1.0}})
-    slow = [one for one in caplog.records if one.message.startswith("Slow request")]
-    # At zero seconds any request is slow, also one that some other client sends to the port.
-    (record,) = [one for one in slow if one.fields["path"] == "/v1/models/scale:predict"]  # type: ignore[attr-defined]
+    (record,) = [one for one in caplog.records if "Slow request" in one.message]
     assert list(record.fields["stages_ms"]) == ["decode", "queue", "batch", "engine", "encode"]  # type: ignore[attr-defined]
     assert ", model scale, status 200" in record.message

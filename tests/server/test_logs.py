@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,6 @@ from pyserving.sources.model_config import ModelConfig
 
 Start = Callable[..., RunningServer]
 ModelDir = Callable[[str], Path]
-
-
-@pytest.fixture(autouse=True)
-def logger_as_before() -> Iterator[None]:
-    root = logging.getLogger("pyserving")
-    before = root.handlers[:], root.level, root.propagate
-    yield
-    root.handlers[:], root.level, root.propagate = before
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """What is logged of requests over both fronts, and that it can be used as a warmup file."""
 
 import json
-import logging
 import os
 import shutil
 import signal
@@ -222,7 +221,6 @@ def test_the_sample_is_as_large_as_the_rate_says(rate: float, low: int, high: in
 
 
 def test_a_request_that_cannot_be_logged_is_answered_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("pyserving").propagate = True
     config = ModelConfig("m", "/m", logging_config=logging_config(Path("/log/m")))
     log = model_logs([config], ["serve"], lambda *_: pytest.fail("there is nothing to write"))["m"]
     log.add(LogType.PREDICT, ServableId("m", 1), "", lambda: (b"", b"" * (1 // 0)))

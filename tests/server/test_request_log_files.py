@@ -55,7 +55,6 @@ def no_file_larger_than(size: int) -> Iterator[None]:
 def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """The texts of the warnings so far."""
     caplog.set_level(logging.INFO)
-    logging.getLogger("pyserving").propagate = True
     return lambda: [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
