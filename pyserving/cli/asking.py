@@ -1,23 +1,14 @@
-"""What the commands that ask a server have in common: how it is reached, how errors are told, how they exit."""
+"""What the commands that ask a server have in common: how it is reached, and how its errors end them."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import click
-from rich.markup import escape
 
-from pyserving.cli.terminal import errors_to
+from pyserving.cli.ending import Exit, fail, usage_errors
 from pyserving.client import Client, ModelMetadata, SignatureSpec, Unreachable
 from pyserving.core.errors import ServingError, invalid_argument
-
-REFUSED = 1
-"""The server, or a server's answer, said no."""
-USAGE = 2
-"""The command cannot be right; click's own code for that."""
-UNREACHABLE = 3
-"""No server answered."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,29 +47,14 @@ def connect(url: str, options: Mapping[str, Any]) -> Client:
 
 
 @contextmanager
-def usage_errors() -> Iterator[None]:
-    """What goes wrong in here lies in what was typed."""
-    try:
-        yield
-    except ServingError as error:
-        fail(error.message, USAGE)
-
-
-@contextmanager
 def asking() -> Iterator[None]:
     """Ends the command with a plain message and its exit code where a server refuses or cannot be reached."""
     try:
         yield
     except Unreachable as error:
-        fail(error.message, UNREACHABLE)
+        fail(error.message, Exit.UNREACHABLE)
     except ServingError as error:
-        fail(str(error), REFUSED)
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """Prints the message, in colour on a terminal only, and exits."""
-    errors_to().print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
-    sys.exit(code)
+        fail(str(error), Exit.FAILED)
 
 
 def choose_model(client: Client, model: str | None) -> str:

@@ -15,17 +15,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pyserving.cli.asking import (
-    REFUSED,
-    USAGE,
     asking,
     choose_model,
     choose_signature,
     connect,
     connection_options,
-    fail,
     inputs_option,
-    usage_errors,
 )
+from pyserving.cli.ending import Exit, fail, usage_errors
 from pyserving.cli.image_options import image_options, read_image_options
 from pyserving.cli.inputs import read_inputs
 from pyserving.cli.terminal import errors_to, results_to
@@ -124,7 +121,7 @@ def bench(
     if png is not None:
         _plot(load, png)
     if load.failures:
-        fail(f"{load.failures.total()} of {load.requests} requests failed", REFUSED)
+        fail(f"{load.failures.total()} of {load.requests} requests failed", Exit.FAILED)
 
 
 async def _measure(
@@ -264,7 +261,7 @@ def _check_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        fail("--png needs matplotlib: pip install matplotlib", USAGE)
+        fail("--png needs matplotlib: pip install matplotlib", Exit.USAGE)
 
 
 def _plot(load: Load, path: str) -> None:
@@ -289,4 +286,4 @@ def _plot(load: Load, path: str) -> None:
     try:
         figure.savefig(Path(path))
     except OSError as error:
-        fail(f"{path} cannot be written: {error.strerror}", USAGE)
+        fail(f"{path} cannot be written: {error.strerror}", Exit.USAGE)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import NoReturn
 
 from rich.markup import escape
 
@@ -12,12 +13,21 @@ from pyserving.core.errors import ServingError
 
 
 class Exit(IntEnum):
-    """What a command says to the shell. Wrong usage is click's, which has the same number."""
+    """What a command says to the shell."""
 
     OK = 0
     FAILED = 1
+    """What was asked for was refused, or went wrong."""
     USAGE = 2
+    """The command cannot be right; click's own number for that."""
     UNREACHABLE = 3
+    """No server answered."""
+
+
+def fail(message: str, code: Exit, *, what: str = "error") -> NoReturn:
+    """Ends the command: ``what``, in colour on a terminal only, then the message, on standard error."""
+    errors_to().print(f"[bold red]{escape(what)}:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    sys.exit(code)
 
 
 @contextmanager
@@ -29,7 +39,15 @@ def ending(what: str) -> Iterator[None]:
     try:
         yield
     except ServingError as error:
-        errors_to().print(f"[bold red]{escape(what)}:[/] {escape(error.message)}", highlight=False, soft_wrap=True)
         from pyserving.client.errors import Unreachable
 
-        sys.exit(Exit.UNREACHABLE if isinstance(error, Unreachable) else Exit.FAILED)
+        fail(error.message, Exit.UNREACHABLE if isinstance(error, Unreachable) else Exit.FAILED, what=what)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """What goes wrong in here lies in what was typed."""
+    try:
+        yield
+    except ServingError as error:
+        fail(error.message, Exit.USAGE)

@@ -11,8 +11,8 @@ from pyserving.cli.asking import (
     connect,
     connection_options,
     inputs_option,
-    usage_errors,
 )
+from pyserving.cli.ending import usage_errors
 from pyserving.cli.image_options import image_options, read_image_options
 from pyserving.cli.inputs import read_inputs
 from pyserving.cli.outputs import NPY, output_option, print_outputs, write_files

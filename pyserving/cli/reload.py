@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from pyserving.cli.asking import asking, connect, connection_options, usage_errors
+from pyserving.cli.asking import asking, connect, connection_options
+from pyserving.cli.ending import usage_errors
 from pyserving.cli.status import print_models
 from pyserving.client import Client, VersionStatus
 from pyserving.client.aio import read_config

@@ -16,7 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pyserving.cli.asking import REFUSED, UNREACHABLE, connection_options, fail, usage_errors
+from pyserving.cli.asking import connection_options
+from pyserving.cli.ending import Exit, fail, usage_errors
 from pyserving.cli.terminal import results_to
 from pyserving.client.address import Address, Protocol, parse_address
 from pyserving.client.tls import Tls
@@ -107,9 +108,9 @@ def top(url: str, interval: float, once: bool, as_json: bool, metrics_path: str,
             time.sleep(interval)
             state = state_of(before, source.look())
         except _Gone as error:
-            fail(str(error), UNREACHABLE)
+            fail(str(error), Exit.UNREACHABLE)
         except _Refused as error:
-            fail(str(error), REFUSED)
+            fail(str(error), Exit.FAILED)
         if as_json:
             click.echo(json.dumps(state))
         else:

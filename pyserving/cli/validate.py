@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import track
 
 from pyserving.cli.ending import Exit, ending
-from pyserving.cli.local_options import tags_option
+from pyserving.cli.local_options import op_library_option, python_models_option, tags_option
 from pyserving.cli.request_samples import INITIALISATION, make_requests, read_requests, signature_of
 from pyserving.cli.terminal import errors_to, results_to
 from pyserving.cli.version_folder import VersionFolder, find_version
@@ -70,6 +70,8 @@ class _Verdict:
 @click.option(
     "--bless", type=click.Path(file_okay=False), help="Write INFRA_BLESSED or INFRA_NOT_BLESSED into this folder."
 )
+@python_models_option(PythonModels.ON)
+@op_library_option
 @tags_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text.")
 def validate(
@@ -82,6 +84,8 @@ def validate(
     request_timeout: float,
     memory_limit: int | None,
     bless: str | None,
+    python_models: str,
+    op_libraries: tuple[str, ...],
     tags: str,
     as_json: bool,
 ) -> None:
@@ -92,7 +96,8 @@ def validate(
     """
     context = PlatformContext(
         session_options=SessionOptions(tags=tuple(tag for tag in tags.split(",") if tag)),
-        python_options=PythonOptions(PythonModels.ON),
+        python_options=PythonOptions(PythonModels(python_models)),
+        op_libraries=op_libraries,
     )
     tolerance = Tolerance()
     if relative is not None or absolute is not None:

@@ -236,24 +236,28 @@ class AsyncClient:
     async def wait_until_ready(self, *models: str, timeout: float = 60.0) -> None:
         """Waits until each of ``models`` has a version that serves; without any, until the server is ready.
 
-        Raises DEADLINE_EXCEEDED with what was missing, and at once what waiting cannot mend (no permission).
+        Raises DEADLINE_EXCEEDED with what was missing, Unreachable where no server answered at the end, and at once
+        what waiting cannot mend (no permission).
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
         pause = _FIRST_PAUSE
         while True:
             left = end - loop.time()
+            unreachable = False
             try:
                 missing = await self._missing(models, max(min(left, 5.0), 0.01))
             except ServingError as error:
                 if error.code not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
                     raise
                 missing = error.message
+                unreachable = isinstance(error, Unreachable)
             if not missing:
                 return
             left = end - loop.time()
             if left <= 0:
-                raise ServingError(Code.DEADLINE_EXCEEDED, f"not ready after {timeout:g} s: {missing}")
+                text = f"not ready after {timeout:g} s: {missing}"
+                raise Unreachable(text) if unreachable else ServingError(Code.DEADLINE_EXCEEDED, text)
             await asyncio.sleep(min(pause, left))
             pause = min(pause * 1.5, 1.0)
 

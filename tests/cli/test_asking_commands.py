@@ -22,6 +22,22 @@ from pyserving.platforms.python.options import PythonModels, PythonOptions
 
 Run = Callable[..., Result]
 
+MOODY = """
+    import itertools
+    import numpy as np
+    from pyserving import InvalidInput, Model, Tensor
+
+    class Moody(Model):
+        def load(self, folder):
+            self.calls = itertools.count()
+
+        def predict(self, x: Tensor[np.float32, None]) -> Tensor[np.float32, None]:
+            if next(self.calls) % 2:
+                raise InvalidInput("not now")
+            return x
+    """
+"""Answers every other request."""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
@@ -90,7 +106,11 @@ def test_predict_by_another_signature(rest: str, tmp_path: Path) -> None:
         (["predict", "URL", "-i", "x=[1]", "-i", "add=[1, 2]"], 1, "INVALID_ARGUMENT"),
         (["predict", "NOBODY", "-m", "scale", "-i", "x=[1]"], 3, "nothing listens there"),
         (["status", "NOBODY"], 3, "nothing listens there"),
+        (["status", "NOBODY", "--wait", "0.1"], 3, "not ready after 0.1 s"),
+        (["status", "URL", "-m", "other", "--wait", "0.1"], 1, "not ready after 0.1 s"),
         (["bench", "NOBODY", "-m", "scale"], 3, "nothing listens there"),
+        (["bench", "URL", "-i", "x=[NaN]", "-i", "add=1"], 2, "NaN is not allowed"),
+        (["bench", "URL", "-s", "breaks", "-i", "x=[1]"], 1, "KeyError"),
         (["status", "URL", "-m", "other"], 1, "NOT_FOUND"),
         (["reload", "URL", "missing.config"], 2, "missing.config"),
     ],
@@ -159,6 +179,16 @@ def test_bench_shows_a_histogram_and_writes_a_plot(rest: str, tmp_path: Path) ->
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_bench_counts_failures(rest: str) -> None:
-    result = run("bench", rest, "-d", "0.2", "--warmup", "0", "-i", "x=[NaN]", "-i", "add=1")
-    assert result.exit_code in (1, 2), result.output
+def test_bench_counts_failures(tmp_path: Path) -> None:
+    running = RunningServer([write_model(tmp_path, "moody", MOODY)], python_options=PythonOptions(PythonModels.ON))
+    try:
+        running.settled("moody")
+        url = f"http://{running.server.ports.rest_address}"
+        result = run("bench", url, "-d", "0.2", "--warmup", "0", "-c", "1", "--json")
+    finally:
+        running.stop()
+    assert result.exit_code == 1, result.output
+    found = json.loads(result.stdout)
+    assert abs(found["failed"] - found["requests"] / 2) <= 1
+    assert list(found["failures"]) == ["INVALID_ARGUMENT: not now"]
+    assert f"{found['failed']} of {found['requests']} requests failed" in result.stderr

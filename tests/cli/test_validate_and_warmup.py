@@ -1,5 +1,6 @@
 """``pyserving validate`` and ``pyserving warmup``."""
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -90,6 +91,18 @@ def test_what_is_refused(model_dir: ModelDir, tmp_path: Path) -> None:
     assert (done.exit_code, done.stdout) == (1, "")
     assert "wrong.jsonl, line 1" in done.stderr
     assert "there is no" in invoke("validate", tmp_path / "nosuch").stderr
+
+
+def test_code_and_libraries_as_a_server_takes_them(model_dir: ModelDir, tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "model.py").write_text(HUNGRY)
+    assert "python-models" in verdict(tmp_path / "1", "--python-models", "off")["reason"]
+    found = importlib.util.find_spec("tensorflow_text")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("needs tensorflow-text")
+    library = Path(found.submodule_search_locations[0], "python", "ops", "_regex_split_ops.so")
+    assert "does not load" in verdict(model_dir("text_ops"))["reason"]
+    assert verdict(model_dir("text_ops"), "--op-library", library)["blessed"]
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,9 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.running import free_port
+
 SERVE = [sys.executable, "-m", "pyserving.cli.main", "serve"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Serving:
