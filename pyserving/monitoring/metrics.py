@@ -97,6 +97,11 @@ class _Metric(Generic[C]):
             child = self._children.setdefault(values, self._new_child())
         return child
 
+    def forget(self, first: str) -> None:
+        """Drops the children whose first label has this value."""
+        for labels in [labels for labels in self._children if labels[0] == first]:
+            del self._children[labels]
+
     def collect(self) -> Family:
         values = {labels: child.collect() for labels, child in list(self._children.items())}
         return Family(self._name, self._kind, self._label_names, values, self._bounds)

@@ -13,6 +13,8 @@ MAX_UNKNOWN_NAMES = 100
 MAX_UNKNOWN_NAME_LENGTH = 128
 OTHER_NAMES = "(other)"
 """In place of those beyond."""
+MAX_PATHS = 1000
+"""So many folders that versions were loaded from are shown, the latest ones: new versions come for ever."""
 
 FULL = 256
 """So many times lie in a Recorder's list at most, for each model."""
@@ -50,6 +52,8 @@ class ServingMetrics:
         self._recorders: list[Recorder] = []
         self._is_model = is_model
         self._unknown_names: set[str] = set()
+        self._paths: dict[str, None] = {}
+        """Folders, those last that were loaded from last."""
         self._loading = Lock()
 
     def collect(self) -> list[Family]:
@@ -103,11 +107,21 @@ class ServingMetrics:
         with self._loading:
             self._loads.labels(path, "success" if loaded else "fail").add()
             self._load_time.labels(path).add(round(seconds * 1e6))
+            self._forget_paths_before(path)
 
     def warmup_ended(self, path: str, seconds: float, status: str) -> None:
         """A version's recorded requests were replayed; ``status`` is ``OK`` or the error. Any thread may call."""
         with self._loading:
             self._warmups.labels(path, status).observe(seconds * 1e6)
+
+    def _forget_paths_before(self, path: str) -> None:
+        self._paths.pop(path, None)
+        self._paths[path] = None
+        if len(self._paths) > MAX_PATHS:
+            oldest = next(iter(self._paths))
+            del self._paths[oldest]
+            for metric in (self._loads, self._load_time, self._warmups):
+                metric.forget(oldest)
 
     def _shown_name(self, name: str) -> str:
         if not name or name in self._unknown_names or self._is_model(name):

@@ -7,6 +7,7 @@ import pytest
 from pyserving.monitoring.exposition import write_page
 from pyserving.monitoring.metrics import Distribution, Labels
 from pyserving.monitoring.serving_metrics import (
+    MAX_PATHS,
     MAX_UNKNOWN_NAME_LENGTH,
     MAX_UNKNOWN_NAMES,
     OTHER_NAMES,
@@ -113,6 +114,21 @@ def test_loads_on_many_threads_are_all_counted() -> None:
     }
     assert values_of(metrics, ":tensorflow:cc:saved_model:load_latency") == {("/models/m/1",): 2005}
     assert values_of(metrics, SERVING + "model_warmup_latency").keys() == {("/models/m/1", "OK")}
+
+
+def test_folders_that_were_loaded_from_long_ago_are_forgotten() -> None:
+    metrics = new_metrics()
+    for number in range(MAX_PATHS):
+        metrics.load_ended(f"/models/m/{number}", 1e-6, loaded=number > 1)
+        metrics.warmup_ended(f"/models/m/{number}", 1e-6, "OK")
+    metrics.load_ended("/models/m/0", 1e-6, loaded=True)
+    metrics.load_ended("/models/m/new", 1e-6, loaded=True)
+    attempts = values_of(metrics, ":tensorflow:cc:saved_model:load_attempt_count")
+    assert attempts["/models/m/0", "fail"] == attempts["/models/m/0", "success"] == 1
+    assert ("/models/m/1", "fail") not in attempts
+    assert len(attempts) == MAX_PATHS + 1
+    assert len(values_of(metrics, ":tensorflow:cc:saved_model:load_latency")) == MAX_PATHS
+    assert ("/models/m/1", "OK") not in values_of(metrics, SERVING + "model_warmup_latency")
 
 
 def test_the_buckets_are_those_of_tensorflow_serving() -> None:

@@ -12,6 +12,7 @@ from pyserving.platforms.model import Array
 from pyserving.platforms.stepping_back import stepped_back
 from pyserving.platforms.tensorflow.fed_tensor import FedTensor
 from pyserving.platforms.tensorflow.library import Buffer, Output, TensorFlow
+from pyserving.platforms.tensorflow.passing_path import PassingPath
 from pyserving.platforms.tensorflow.session_config import UNSTEADY_POOL
 from pyserving.platforms.tensorflow.status import Status
 from pyserving.platforms.tensorflow.tensors import take_tensor
@@ -98,6 +99,8 @@ class Session:
         self._tf = tf
         self._graph: int = tf.new_graph()
         self._session: ctypes.c_void_p | None = None
+        self._path = PassingPath(path)
+        """Open as long as the session: its operations may read assets at any time."""
         self.meta_graph: bytes = b""
         """The serialized ``MetaGraphDef``; whoever has read it may drop it."""
         self._inline_options = _RunOptions(RunOptions(inter_op_thread_pool=_IN_CALLERS_THREAD))
@@ -120,7 +123,14 @@ class Session:
                 # Variables are restored on the loading thread then, at its priority.
                 run_options = self._inline_options.buffer if steps_back else None
                 session = load(
-                    options, run_options, os.fsencode(path), c_tags, len(tags), self._graph, meta_graph, status.address
+                    options,
+                    run_options,
+                    os.fsencode(self._path.path),
+                    c_tags,
+                    len(tags),
+                    self._graph,
+                    meta_graph,
+                    status.address,
                 )
                 self._session = ctypes.c_void_p(session) if session else None
                 status.check()
@@ -128,9 +138,9 @@ class Session:
                 # The graph is complete: no run needs to look for additions to it.
                 tf.extend_session(self._session, status.address)
                 status.check()
-            except ServingError:
+            except ServingError as error:
                 self.close()
-                raise
+                raise self._path.named(error) from None
             finally:
                 tf.delete_buffer(meta_graph)
                 tf.delete_session_options(options)
@@ -231,6 +241,7 @@ class Session:
         if self._graph:
             tf.delete_graph(self._graph)
             self._graph = 0
+        self._path.close()
 
 
 def _has_threads_of_its_own(config: ConfigProto) -> bool:
