@@ -62,6 +62,11 @@ HttpGuard = Callable[[str, str, Mapping[str, str]], HttpResponse | None]
 """Sees method, target and headers of each request of a connection before its body is read; may refuse it."""
 
 
+HttpRefused = Callable[[HttpRequest, HttpResponse], None]
+"""Told of each answer that comes from the transport or a guard, and not from a handler: before it is sent. Of a request
+that could not be read, what is not known is empty."""
+
+
 class Caller(Protocol):
     """Who asks, where what is allowed depends on the model that is asked for."""
 
@@ -71,6 +76,9 @@ class Caller(Protocol):
 
 RpcGuard = Callable[[str, Mapping[bytes, bytes]], Caller | None]
 """The same for gRPC: path and headers. Raises ServingError to refuse; what it returns becomes ``RpcContext.caller``."""
+
+RpcRefused = Callable[[Mapping[bytes, bytes], Peer, ServingError], None]
+"""The same for gRPC: told of the headers and the status of each call whose handler is not begun."""
 
 HttpHandler = Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]
 """Answers every request, errors included. An exception that escapes is a bug: the transport answers 500."""

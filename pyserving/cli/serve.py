@@ -28,7 +28,6 @@ from pyserving.server.run import run
 from pyserving.server.seeing import SeeingOptions
 from pyserving.server.settings import Settings
 from pyserving.server.tls import PemFiles
-from pyserving.server.tracing import asked_by_environment
 from pyserving.sources.model_config import ModelConfig, read_model_config_file
 from pyserving.transport.grpc_limits import GrpcLimits
 from pyserving.transport.limits import HttpLimits
@@ -241,7 +240,8 @@ from pyserving.transport.limits import HttpLimits
 @click.option(
     "--tracing/--no-tracing",
     default=None,
-    help="OpenTelemetry traces, as OTEL_* variables say; by default where such a variable names an endpoint.",
+    help="OpenTelemetry traces, as OTEL_* variables say; by default where such a variable names an endpoint and "
+    "OpenTelemetry is installed.",
 )
 @click.option(
     "--v2/--no-v2",
@@ -368,7 +368,7 @@ def serve(
                 access_log=access_log,
                 access_log_format=AccessLogFormat(access_log_format),
                 slow_seconds=None if slow_request_ms is None else slow_request_ms / 1e3,
-                tracing=asked_by_environment() if tracing is None else tracing,
+                tracing=tracing,
             ),
             session_options=SessionOptions(
                 tags=tuple(tag for tag in tags.split(",") if tag), intra_op_parallelism=threads

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from pyserving.api.access import OPEN, Access, Keys, Need, Role
 from pyserving.api.cold_start import ColdStart, Wakes
 from pyserving.api.composition import Composition
-from pyserving.api.exchange import HttpGuard, HttpHandler, Peer, RpcGuard, StreamHandler
+from pyserving.api.exchange import HttpGuard, HttpHandler, Peer, StreamHandler
 from pyserving.api.health_rpc import HealthRpc
 from pyserving.api.models import Models
 from pyserving.api.open_inference import OpenInference
@@ -123,7 +123,8 @@ class Front:
         self._access = Access(
             None if self._keys is None else self._current_keys, admin_from_anywhere=settings.admin_from_anywhere
         )
-        self._seeing = Seeing(settings.seeing, self._access, self.metrics.registry)
+        secure = settings.tls_files is not None or bool(settings.rest_ssl_config_file)
+        self._seeing = Seeing(settings.seeing, self._access, self.metrics.registry, secure=secure)
         self._watched: list[Reloading[Any]] = []
         """Files that may change."""
         self.served_methods: Set[str] = frozenset()
@@ -213,17 +214,16 @@ class Front:
         memory = self._request_memory
 
         def new_grpc_connection(connections: Connections) -> Connection:
-            return GrpcConnection(connections, methods, settings.grpc_limits, streaming, rpc_guard, memory)
-
-        def rpc_guard(peer: Peer) -> RpcGuard | None:
-            guard = access.rpc_guard(peer)
-            return guard if observer is None else observer.rpc_guard(peer, guard)
+            refused = None if observer is None else observer.rpc_refused
+            return GrpcConnection(
+                connections, methods, settings.grpc_limits, streaming, access.rpc_guard, memory, refused
+            )
 
         def http_guard(peer: Peer) -> HttpGuard | None:
-            guard = access.http_guard(peer, rest.need, rest.headers)
-            return guard if observer is None else observer.http_guard(peer, guard)
+            return access.http_guard(peer, rest.need, rest.headers)
 
-        http1 = Http1Server(answer, settings.http_limits, http_guard, memory)
+        http_refused = None if observer is None else observer.http_refused
+        http1 = Http1Server(answer, settings.http_limits, http_guard, memory, http_refused)
         fronts: list[tuple[Sequence[socket.socket], NewConnection, ServerTls | None]] = [
             (ports.grpc, new_grpc_connection, tls.grpc),
             (ports.grpc_unix, new_grpc_connection, None),

@@ -13,20 +13,20 @@ from dataclasses import dataclass, field
 from types import coroutine
 from typing import Any, Protocol, TypeVar
 
+import orjson
+
 from pyserving.api.exchange import (
-    Caller,
-    HttpGuard,
     HttpHandler,
     HttpRequest,
     HttpResponse,
     Peer,
     RpcContext,
-    RpcGuard,
     RpcHandler,
     StreamedResponse,
     StreamHandler,
 )
 from pyserving.api.status_name import status_name
+from pyserving.core.errors import ServingError
 from pyserving.monitoring.observation import Observation, Trace, current
 from pyserving.server.http_route import http_route
 
@@ -151,35 +151,20 @@ class Observer:
 
         return handle
 
-    def http_guard(self, peer: Peer, guard: HttpGuard | None) -> HttpGuard | None:
-        """``guard``, with what it refuses told."""
-        if guard is None:
-            return None
+    def http_refused(self, request: HttpRequest, response: HttpResponse) -> None:
+        """An ``HttpRefused``."""
+        path = request.target.partition("?")[0]
+        look = self._begin("REST", request.method, path, request.peer, request.headers)
+        response.headers = [*response.headers, ("X-Request-Id", look.seen.request_id)]
+        look.seen.bytes_out = len(response.body)
+        look.name(http_route(request.method, path).model)
+        look.end(str(response.status), orjson.loads(response.body)["error"])
 
-        def look(method: str, target: str, headers: Mapping[str, str]) -> HttpResponse | None:
-            response = guard(method, target, headers)
-            if response is not None:
-                refused = self._begin("REST", method, target.partition("?")[0], peer, headers)
-                response.headers = [*response.headers, ("X-Request-Id", refused.seen.request_id)]
-                refused.seen.bytes_out = len(response.body)
-                refused.end(str(response.status), "refused")
-            return response
-
-        return look
-
-    def rpc_guard(self, peer: Peer, guard: RpcGuard | None) -> RpcGuard | None:
-        if guard is None:
-            return None
-
-        def look(path: str, fields: Mapping[bytes, bytes]) -> Caller | None:
-            try:
-                return guard(path, fields)
-            except Exception as error:
-                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items()}
-                self._begin("GRPC", path.lstrip("/"), "", peer, headers).end(status_name(error), _text(error))
-                raise
-
-        return look
+    def rpc_refused(self, fields: Mapping[bytes, bytes], peer: Peer, error: ServingError) -> None:
+        """An ``RpcRefused``."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in fields.items()}
+        look = self._begin("GRPC", headers.get(":path", "").lstrip("/"), "", peer, headers)
+        look.end(error.code.name, error.message)
 
     def _begin_rpc(self, method: str, context: RpcContext) -> "_Look":
         look = self._begin("GRPC", method.lstrip("/"), "", context.peer, dict(context.metadata))

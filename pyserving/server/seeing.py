@@ -1,5 +1,6 @@
 """What a server is asked to show of its requests: access log, slow requests, traces."""
 
+import logging
 from dataclasses import dataclass
 
 from pyserving.api.access import Access
@@ -7,7 +8,9 @@ from pyserving.core.errors import Code, ServingError
 from pyserving.monitoring.metrics import Gauge, Labels, Registry
 from pyserving.server.access_log import AccessLog, AccessLogFormat, SlowRequests
 from pyserving.server.observer import Observer, Sink
-from pyserving.server.tracing import Tracing, open_tracing
+from pyserving.server.tracing import Tracing, asked_by_environment, open_tracing
+
+logger = logging.getLogger("pyserving.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,18 +20,22 @@ class SeeingOptions:
     access_log_format: AccessLogFormat = AccessLogFormat.JSON
     slow_seconds: float | None = None
     """Requests that take longer are logged; None: none is."""
-    tracing: bool = False
-    """Make OpenTelemetry traces, as the environment variables OTEL_* say."""
+    tracing: bool | None = False
+    """Make OpenTelemetry traces, as the environment variables OTEL_* say; None: if they ask for some, and it can be
+    done."""
 
 
 class Seeing:
     """What looks at the requests of this process. ``observer`` is None where nothing does."""
 
-    def __init__(self, options: SeeingOptions, access: Access, registry: Registry) -> None:
-        """Raises ServingError where the access log cannot be opened, or there is no OpenTelemetry."""
+    def __init__(self, options: SeeingOptions, access: Access, registry: Registry, *, secure: bool) -> None:
+        """``secure``: REST is served over TLS.
+
+        Raises ServingError where the access log cannot be opened, or there is no OpenTelemetry.
+        """
         sinks: list[Sink] = []
         self._access_log: AccessLog | None = None
-        self._tracing: Tracing | None = open_tracing() if options.tracing else None
+        self._tracing: Tracing | None = _open_tracing(options.tracing, secure=secure)
         if options.access_log:
             self._access_log = log = _open_log(options)
             sinks.append(log.add)
@@ -46,6 +53,19 @@ class Seeing:
             self._access_log.stop()
         if self._tracing is not None:
             self._tracing.stop()
+
+
+def _open_tracing(asked: bool | None, *, secure: bool) -> Tracing | None:
+    if asked is not None:
+        return open_tracing(secure=secure) if asked else None
+    if not asked_by_environment():
+        return None
+    try:
+        return open_tracing(secure=secure)
+    except ServingError as error:
+        # Clusters set these variables for all their programs: none of them is a reason not to serve.
+        logger.warning("No traces are made, though OTEL_* variables ask for them: %s", error.message)
+        return None
 
 
 def _open_log(options: SeeingOptions) -> AccessLog:

@@ -56,8 +56,7 @@ def tls_of_config(path: str, protocols: Sequence[str]) -> ServerTls:
 
 
 def tls_of_files(files: PemFiles, protocols: Sequence[str]) -> ServerTls:
-    """With ``client_ca`` only TLS 1.3 without resumption is spoken: a session that is resumed shows no certificate, so
-    one whose issuer was taken out of the file would go on."""
+    """With ``client_ca`` only TLS 1.3 is spoken."""
 
     def read() -> ssl.SSLContext:
         context = _new_context(protocols)
@@ -66,9 +65,8 @@ def tls_of_files(files: PemFiles, protocols: Sequence[str]) -> ServerTls:
         _load_key_and_certificate(context, _read_text(files.key), certificate, files.key)
         if files.client_ca:
             _trust(context, _read_text(files.client_ca), files.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
             context.minimum_version = ssl.TLSVersion.TLSv1_3
-            context.num_tickets = 0
+            _require_certificates(context)
         return context
 
     return ServerTls([path for path in (files.certificate, files.key, files.client_ca) if path], read)
@@ -90,7 +88,7 @@ def read_tls_context(path: str, protocols: Sequence[str]) -> ssl.SSLContext:
     if config.client_verify:
         if not config.custom_ca:
             context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
-        context.verify_mode = ssl.CERT_REQUIRED
+        _require_certificates(context)
     return context
 
 
@@ -100,6 +98,14 @@ def _new_context(protocols: Sequence[str]) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(list(protocols))
     return context
+
+
+def _require_certificates(context: ssl.SSLContext) -> None:
+    """Clients must show them at each handshake: no session is resumed, of TLS 1.2 or 1.3. A resumed one shows none, so
+    a client whose issuer was taken out of the file would go on."""
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
 
 
 def _read_text(path: str) -> str:

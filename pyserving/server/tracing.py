@@ -42,8 +42,11 @@ def asked_by_environment() -> bool:
     return any(os.environ.get(name) for name in names)
 
 
-def open_tracing() -> "Tracing":
-    """As the environment says. Raises ServingError: FAILED_PRECONDITION without OpenTelemetry, INVALID_ARGUMENT."""
+def open_tracing(*, secure: bool) -> "Tracing":
+    """As the environment says; ``secure``: REST is served over TLS.
+
+    Raises ServingError: FAILED_PRECONDITION without OpenTelemetry, INVALID_ARGUMENT.
+    """
     try:
         from opentelemetry import trace
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -59,7 +62,7 @@ def open_tracing() -> "Tracing":
     provider = TracerProvider(resource=Resource.create(own))
     provider.add_span_processor(BatchSpanProcessor(_exporter()))
     trace.set_tracer_provider(provider)  # for the code of models
-    return Tracing(provider)
+    return Tracing(provider, secure=secure)
 
 
 def _exporter() -> "SpanExporter":
@@ -98,8 +101,9 @@ def _missing(error: ImportError) -> ServingError:
 class Tracing:
     """Begins the traces of requests."""
 
-    def __init__(self, provider: "TracerProvider") -> None:
+    def __init__(self, provider: "TracerProvider", *, secure: bool = False) -> None:
         self._provider = provider
+        self._scheme = "https" if secure else "http"
         self._tracer = provider.get_tracer("pyserving")
 
     def begin(self, seen: SeenRequest, headers: Mapping[str, str]) -> "_Trace | None":
@@ -116,7 +120,7 @@ class Tracing:
         else:
             if not seen.path.lower().startswith(("/v1/", "/v2/models/")):
                 return None
-            attributes = {"http.request.method": seen.method, "url.path": seen.path, "url.scheme": "http"}
+            attributes = {"http.request.method": seen.method, "url.path": seen.path, "url.scheme": self._scheme}
             name = seen.method
             if route := http_route(seen.method, seen.path).template:
                 name = f"{seen.method} {route}"

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import overload
 
-from pyserving.api.exchange import Peer, RpcContext, RpcGuard, RpcHandler, StreamHandler
+from pyserving.api.exchange import Peer, RpcContext, RpcGuard, RpcHandler, RpcRefused, StreamHandler
 from pyserving.core.errors import Code, ServingError
 from pyserving.transport.grpc_call import Call, StreamingCall, UnaryCall
 from pyserving.transport.grpc_codec import ENCODINGS, MAX_LENGTH, WINDOW_BITS, as_text, encode_message, parse_timeout
@@ -28,6 +28,7 @@ class GrpcConnection(Http2Connection):
         streaming: Mapping[str, StreamHandler] = _NO_STREAMS,
         guard_for: Callable[[Peer], RpcGuard | None] | None = None,
         memory: RequestMemory | None = None,
+        refused: RpcRefused | None = None,
     ) -> None:
         """``methods`` are the unary ones, ``streaming`` all others. ``guard_for`` is asked once who may do what.
 
@@ -46,6 +47,7 @@ class GrpcConnection(Http2Connection):
         self._guard: RpcGuard | None = None
         self._peer_address: Peer = None
         self._memory = memory
+        self._tell_refused = refused
         self._held = 0
         self._waiting: dict[Call, UnaryCall] = {}  # to start, in the order of their arrival
         self._blocked: dict[Call, StreamingCall] = {}  # until their streams take more
@@ -64,20 +66,22 @@ class GrpcConnection(Http2Connection):
         if head is None:
             head = _head(content_type)
             if head is None:
-                return _refuse(stream, b"415", f"Expected content-type application/grpc, got {as_text(content_type)!r}")
+                text = f"Expected content-type application/grpc, got {as_text(content_type)!r}"
+                return self._refuse(stream, fields, b"415", text)
         if fields.get(b":method") != b"POST":
-            return _refuse(stream, b"405", f"Expected method POST, got {as_text(fields.get(b':method', b''))!r}")
+            text = f"Expected method POST, got {as_text(fields.get(b':method', b''))!r}"
+            return self._refuse(stream, fields, b"405", text)
         path = as_text(fields.get(b":path", b""))
         handler = self._methods.get(path)
         if handler is not None:
-            call: Call = UnaryCall(self, stream, head, handler)
+            call: Call = UnaryCall(self, stream, head, fields, handler)
         else:
             stream_handler = self._streaming.get(path)
             if stream_handler is None:
-                call = Call(self, stream, head)
+                call = Call(self, stream, head, fields)
                 call.fail(ServingError(Code.UNIMPLEMENTED, f"Unknown method {path}"))
                 return call
-            call = StreamingCall(self, stream, head, stream_handler)
+            call = StreamingCall(self, stream, head, fields, stream_handler)
         try:
             caller = None if self._guard is None else self._guard(path, fields)
             encoding = fields.get(b"grpc-encoding", b"identity")
@@ -94,7 +98,7 @@ class GrpcConnection(Http2Connection):
                 context.priority = as_text(fields[b"x-priority"])
             if caller is not None:
                 context.caller = caller
-            call.begin(context, fields, end)
+            call.begin(context, end)
         except ServingError as error:
             call.fail(error)
         return call
@@ -115,7 +119,25 @@ class GrpcConnection(Http2Connection):
             if not stream.ended and isinstance(call := stream.events, UnaryCall) and call.is_stuck():
                 call.fail(ServingError(Code.DEADLINE_EXCEEDED, "Expected the rest of the message, got nothing"))
 
+    def _refuse(self, stream: Stream, fields: Mapping[bytes, bytes], status: bytes, text: str) -> StreamEvents:
+        """Not gRPC: an HTTP status, for whoever reads that."""
+        self.refused(fields, ServingError(Code.INTERNAL, text))
+        stream.send_headers(
+            (
+                (b":status", status),
+                (b"content-type", b"application/grpc"),
+                (b"grpc-status", b"%d" % Code.INTERNAL),
+                (b"grpc-message", encode_message(text)),
+            ),
+            end=True,
+        )
+        return _REFUSED
+
     # CallOwner
+
+    def refused(self, fields: Mapping[bytes, bytes], error: ServingError) -> None:
+        if self._tell_refused is not None:
+            self._tell_refused(fields, self._peer_address, error)
 
     def hold(self, size: int) -> None:
         limit = self.limits.max_held_requests
@@ -198,20 +220,6 @@ def _head(content_type: bytes) -> Headers | None:
     if main not in (b"application/grpc", b"application/grpc+proto"):
         return None
     return ((b":status", b"200"), (b"content-type", main))
-
-
-def _refuse(stream: Stream, status: bytes, text: str) -> StreamEvents:
-    """Not gRPC: an HTTP status, for whoever reads that."""
-    stream.send_headers(
-        (
-            (b":status", status),
-            (b"content-type", b"application/grpc"),
-            (b"grpc-status", b"%d" % Code.INTERNAL),
-            (b"grpc-message", encode_message(text)),
-        ),
-        end=True,
-    )
-    return _REFUSED
 
 
 _HEADS = {name: _head(name) for name in (b"application/grpc", b"application/grpc+proto")}

@@ -60,6 +60,9 @@ class CallOwner(Protocol):
     def resume_when_possible(self, call: "StreamingCall") -> None:
         """Calls ``call.resume`` once its stream can take more."""
 
+    def refused(self, fields: Mapping[bytes, bytes], error: ServingError) -> None:
+        """A call with these headers ends, and its handler was not begun."""
+
     def ended(self, call: "Call", held: int) -> None:
         """A call was answered or is gone. ``held`` is what it had the connection hold."""
 
@@ -74,15 +77,17 @@ class Call(StreamEvents):
     _reply_encoding = b""  # empty: answers are not compressed
     _held = 0
     _ended = False  # answered, or gone
+    _handled = False  # the handler has begun
 
-    def __init__(self, owner: CallOwner, stream: Stream, head: Headers) -> None:
+    def __init__(self, owner: CallOwner, stream: Stream, head: Headers, fields: Mapping[bytes, bytes]) -> None:
+        """``fields``: the headers of the request, ``head``: those of an answer."""
         self._owner = owner
         self._stream = stream
         self._head = head
-        self._fields: Mapping[bytes, bytes]
+        self._fields = fields
 
-    def begin(self, context: RpcContext, fields: Mapping[bytes, bytes], end: bool) -> None:
-        """The headers, ``fields``, were accepted; ``end``: nothing follows them. Raises ServingError."""
+    def begin(self, context: RpcContext, end: bool) -> None:
+        """The headers were accepted; ``end``: nothing follows them. Raises ServingError."""
         raise NotImplementedError
 
     # StreamEvents
@@ -93,6 +98,8 @@ class Call(StreamEvents):
     def closed(self) -> None:
         if not self._ended:
             self._end()
+            if not self._handled:
+                self._owner.refused(self._fields, ServingError(Code.CANCELLED, "The client went away"))
             if self._task is not None:
                 self._task.cancel()
 
@@ -192,6 +199,8 @@ class Call(StreamEvents):
         if self._ended:
             return
         self._end()
+        if not self._handled:
+            self._owner.refused(self._fields, error)
         status = [(b"grpc-status", b"%d" % error.code)]
         if error.message:
             status.append((b"grpc-message", encode_message(error.message)))
@@ -218,15 +227,17 @@ class UnaryCall(Call):
     _message: tuple[bytes, bool] | None = None
     _size_at_look = -1
 
-    def __init__(self, owner: CallOwner, stream: Stream, head: Headers, handler: RpcHandler) -> None:
+    def __init__(
+        self, owner: CallOwner, stream: Stream, head: Headers, fields: Mapping[bytes, bytes], handler: RpcHandler
+    ) -> None:
         self._owner = owner
         self._stream = stream
         self._head = head
+        self._fields = fields
         self._handler = handler
 
-    def begin(self, context: RpcContext, fields: Mapping[bytes, bytes], end: bool) -> None:
+    def begin(self, context: RpcContext, end: bool) -> None:
         self._context = context
-        self._fields = fields
         if end:
             raise _no_message()
 
@@ -287,14 +298,20 @@ class UnaryCall(Call):
         if context.deadline is not None and time.monotonic() >= context.deadline:
             self._deadline_passed()
             return
-        coroutine = self._decompress_and_run(message) if compressed else self._handler(message, context)
+        if compressed:
+            coroutine = self._decompress_and_run(message)
+        else:
+            self._handled = True
+            coroutine = self._handler(message, context)
         task = EagerTask(coroutine, self._done)
         if not self._ended:
             self._task = task
             self.arm_deadline()
 
     async def _decompress_and_run(self, data: bytes) -> bytes:
-        return await self._handler(await self._decompress(data), self._context)
+        message = await self._decompress(data)
+        self._handled = True
+        return await self._handler(message, self._context)
 
     def _done(self, answer: bytes | None, error: BaseException | None) -> None:
         self._task = None
@@ -348,19 +365,21 @@ class StreamingCall(Call):
     _requests: "_Requests | None" = None
     _resumed: asyncio.Future[None] | None = None
 
-    def __init__(self, owner: CallOwner, stream: Stream, head: Headers, handler: StreamHandler) -> None:
-        super().__init__(owner, stream, head)
+    def __init__(
+        self, owner: CallOwner, stream: Stream, head: Headers, fields: Mapping[bytes, bytes], handler: StreamHandler
+    ) -> None:
+        super().__init__(owner, stream, head, fields)
         self._handler = handler
 
-    def begin(self, context: RpcContext, fields: Mapping[bytes, bytes], end: bool) -> None:
+    def begin(self, context: RpcContext, end: bool) -> None:
         self._context = context
-        self._fields = fields
         if context.deadline is not None and time.monotonic() >= context.deadline:
             self._deadline_passed()
             return
         self._requests = requests = _Requests(self, self._stream, end)
         if not end:
             self._stream.keep_window()
+        self._handled = True
         task = EagerTask(self._run(requests), self._done)
         if not self._ended:
             self._task = task

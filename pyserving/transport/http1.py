@@ -18,7 +18,15 @@ from typing import Final, NoReturn, cast
 
 import httptools
 
-from pyserving.api.exchange import HttpGuard, HttpHandler, HttpRequest, HttpResponse, Peer, StreamedResponse
+from pyserving.api.exchange import (
+    HttpGuard,
+    HttpHandler,
+    HttpRefused,
+    HttpRequest,
+    HttpResponse,
+    Peer,
+    StreamedResponse,
+)
 from pyserving.core.errors import ServingError
 from pyserving.transport.body import Body, BodyTooLarge, GzipBody, PlainBody
 from pyserving.transport.eager import EagerTask
@@ -40,8 +48,10 @@ class Http1Server:
         limits: HttpLimits | None = None,
         guard_for: Callable[[Peer], HttpGuard | None] | None = None,
         memory: RequestMemory | None = None,
+        refused: HttpRefused | None = None,
     ) -> None:
         """``guard_for`` is asked once for each connection who may do what. ``memory``: that of all requests."""
+        self.refused: Final = refused
         self.memory: Final = memory
         self.handler: Final = handler
         self.guard_for: Final = guard_for
@@ -86,8 +96,9 @@ class _Exchange:
         request, self.request = self.request, None
         packed, self.packed = self.packed, None
         assert request is not None
-        handler = self.connection.handler
-        task = EagerTask(handler(request) if packed is None else _unpack(request, packed, handler), self._on_done)
+        connection = self.connection
+        work = connection.handler(request) if packed is None else connection.unpack(request, packed)
+        task = EagerTask(work, self._on_done)
         if not task.done:
             self.task = task
 
@@ -101,15 +112,6 @@ class _Exchange:
             self.response = response
         if self.queued:
             self.connection.pump()
-
-
-async def _unpack(request: HttpRequest, packed: Body, handler: HttpHandler) -> HttpResponse:
-    """Handles ``request`` once its body was unpacked, which is done on a thread."""
-    try:
-        request.body = await asyncio.get_running_loop().run_in_executor(None, packed.finish)
-    except BodyTooLarge as refusal:
-        return _error(413, str(refusal))
-    return await handler(request)
 
 
 class _Refused(Exception):  # noqa: N818
@@ -254,6 +256,19 @@ class Http1Connection(Connection):
         self._cancel()
         self._transport.abort()
 
+    # What an exchange calls.
+
+    async def unpack(self, request: HttpRequest, packed: Body) -> HttpResponse:
+        """Handles ``request`` once its body was unpacked, which is done on a thread."""
+        try:
+            request.body = await self._loop.run_in_executor(None, packed.finish)
+        except BodyTooLarge as error:
+            refusal = _error(413, str(error))
+            if self._server.refused is not None:
+                self._server.refused(request, refusal)
+            return refusal
+        return await self.handler(request)
+
     # From bytes to requests.
 
     def _feed(self, data: bytes) -> None:
@@ -309,6 +324,7 @@ class Http1Connection(Connection):
             if self._over:
                 raise _Refused
             self._state = _HEAD
+            self._method = ""
             self._target = url
             self._headers = {}
             self._header_count = 0
@@ -607,6 +623,8 @@ class Http1Connection(Connection):
     def _refuse(self, response: HttpResponse) -> None:
         """Answers, after the requests before it, what cannot be read or must not be; then closes."""
         logger.debug("Refused a request: %d %s", response.status, response.body)
+        if self._server.refused is not None:
+            self._server.refused(self._as_far_as_read(), response)
         self._refusal = response
         self._over = True
         self._state = _IDLE
@@ -618,6 +636,11 @@ class Http1Connection(Connection):
         exchange.response = response
         self._queue(exchange, 0)
         self.pump()
+
+    def _as_far_as_read(self) -> HttpRequest:
+        if self._state == _IDLE:
+            return HttpRequest("", "", {}, b"", self._peer)
+        return HttpRequest(self._method, self._target.decode("latin-1"), self._headers, b"", self._peer)
 
     # When to read, when to wait, when to end.
 

@@ -1,10 +1,12 @@
 """The access log, request ids and slow requests, of a server on a socket."""
 
+import gzip
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from pyserving.protos import messages
 from pyserving.server.access_log import MAX_WAITING, AccessLog, AccessLogFormat
 from pyserving.server.observer import SeenRequest
 from pyserving.server.seeing import SeeingOptions
+from pyserving.transport.grpc_limits import GrpcLimits
+from pyserving.transport.limits import HttpLimits
 
 Start = Callable[..., RunningServer]
 
@@ -35,9 +39,9 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "access.log"
 
 
-def start_seen(start: Start, tmp_path: Path, **options: Any) -> RunningServer:
+def start_seen(start: Start, tmp_path: Path, limits: Mapping[str, Any] = {}, **options: Any) -> RunningServer:
     configs = [write_model(tmp_path, "scale", SCALE), write_model(tmp_path, "count", COUNT)]
-    server = start(configs, python_options=IN_THREADS, seeing=SeeingOptions(**options))
+    server = start(configs, python_options=IN_THREADS, seeing=SeeingOptions(**options), **limits)
     server.settled("scale")
     server.settled("count")
     return server
@@ -119,6 +123,65 @@ def test_who_asked_and_who_was_refused(start: Start, tmp_path: Path, log: Path) 
         ("200", "ci"),
         ("UNAUTHENTICATED", ""),
     ]
+
+
+def raw(server: RunningServer, data: bytes) -> bytes:
+    """The status line of what comes for these bytes."""
+    host, _, port = str(server.server.ports.rest_address).rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(data)
+        return client.makefile("rb").readline()
+
+
+def test_a_line_for_what_is_refused_before_a_handler_sees_it(start: Start, tmp_path: Path, log: Path) -> None:
+    server = start_seen(
+        start,
+        tmp_path,
+        access_log=str(log),
+        limits={"http_limits": HttpLimits(max_body=100_000), "grpc_limits": GrpcLimits(max_receive_message=100_000)},
+    )
+    target = b"/v1/models/scale:predict"
+    packed = gzip.compress(b"[" + b"1," * 100_000 + b"1]")
+    for data, status in [
+        (b"\x16\x03\x01 this is no HTTP\r\n\r\n", b"400"),
+        (b"BREW " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n", b"501"),
+        (b"POST " + target + b" HTTP/1.1\r\nHost: a\r\nX-Request-Id: big\r\nContent-Length: 100001\r\n\r\n", b"413"),
+        (b"POST " + target + b" HTTP/1.1\r\nHost: a\r\nA: " + b"a" * 70_000 + b"\r\n\r\n", b"431"),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", b"400"),
+        (
+            b"POST "
+            + target
+            + b" HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+            + packed,
+            b"413",
+        ),
+    ]:
+        assert raw(server, data).split()[1] == status
+    channel = server.channel
+    for method, message, code in [
+        ("/no.Service/Method", b"", grpc.StatusCode.UNIMPLEMENTED),
+        (PREDICTION + "Predict", b"a" * 100_001, grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (PREDICTION + "Predict", b"a" * 30, grpc.StatusCode.INTERNAL),  # by the handler
+    ]:
+        with pytest.raises(grpc.RpcError) as raised:
+            channel.unary_unary(method)(message, timeout=30, metadata=[("x-request-id", "mine")])
+        assert raised.value.code() is code
+    server.stop()
+    lines = lines_of(log)
+    assert [(line["method"], line["path"], line["status"]) for line in lines] == [
+        ("", "", "400"),
+        ("", "", "501"),
+        ("POST", target.decode(), "413"),
+        ("", target.decode(), "431"),
+        ("", "/healthz", "400"),
+        ("POST", target.decode(), "413"),
+        ("no.Service/Method", "", "UNIMPLEMENTED"),
+        ("tensorflow.serving.PredictionService/Predict", "", "RESOURCE_EXHAUSTED"),
+        ("tensorflow.serving.PredictionService/Predict", "", "INTERNAL"),
+    ]
+    assert all(line["error"] and line["peer"].startswith("127.0.0.1:") for line in lines)
+    assert (lines[2]["request_id"], lines[2]["model"]) == ("big", "scale")
+    assert [line["request_id"] for line in lines[-3:]] == ["mine"] * 3
 
 
 def seen(path: str = "/v1/models/m") -> SeenRequest:

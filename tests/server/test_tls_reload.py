@@ -1,6 +1,8 @@
 """TLS from PEM files that change while the server runs: the next handshake uses what they hold then."""
 
+import contextlib
 import http.client
+import json
 import logging
 import os
 import socket
@@ -137,6 +139,51 @@ def test_clients_of_another_ca_are_refused_as_soon_as_it_is_out_of_the_file(star
     wait_until(lambda: status(address, new_client) == 200)
     # The same context: it would resume its session if it had been given a ticket.
     assert status(address, old_client) == 0
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_of_a_client_whose_ca_was_taken_out_is_not_resumed(
+    start: Start, files: Files, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    config = tmp_path / "ssl.config"
+
+    def trust(authority: trustme.CA) -> None:
+        texts = {
+            "server_key": files.key.read_text(),
+            "server_cert": files.certificate.read_text(),
+            "custom_ca": authority.cert_pem.bytes().decode(),
+        }
+        whole = tmp_path / "ssl.new"
+        whole.write_text(
+            "".join(f"{name}: {json.dumps(text)}\n" for name, text in texts.items()) + "client_verify: true"
+        )
+        os.replace(whole, config)
+
+    trust(files.client_authority)
+    server = start([], rest_ssl_config_file=str(config))
+    host, _, port = str(server.server.ports.rest_address).rpartition(":")
+    client = files.client(files.client_authority)
+    client.minimum_version = client.maximum_version = version
+    session: ssl.SSLSession | None = None
+
+    def asked() -> tuple[bytes, bool]:
+        """The begin of an answer, and whether the session that was there before was resumed."""
+        nonlocal session
+        with (
+            socket.create_connection((host, int(port)), timeout=WAIT) as plain,
+            client.wrap_socket(plain, server_hostname="localhost", session=session) as secure,
+        ):
+            secure.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = secure.recv(12)
+            session = secure.session
+            return answer, bool(secure.session_reused)
+
+    assert [asked(), asked()] == [(b"HTTP/1.1 200", False)] * 2
+    other = trustme.CA()
+    trust(other)
+    wait_until(lambda: status(f"{host}:{port}", files.client(other)) == 200)
+    with contextlib.suppress(ssl.SSLError, ConnectionError):
+        assert asked() == (b"", False)
 
 
 def test_mutual_tls_over_grpc(start: Start, files: Files) -> None:

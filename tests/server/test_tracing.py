@@ -1,5 +1,6 @@
 """Traces of requests: to a real OTLP collector over HTTP, and span by span in memory."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +11,16 @@ from typing import Any
 import grpc
 import pytest
 import requests
+import trustme
 from model_files import SCALE, wait_until, write_model
 from running_server import PREDICTION, RunningServer, predict_request, tensor
 
+from pyserving.core.errors import ServingError
 from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.protos import messages
 from pyserving.server import seeing
 from pyserving.server.seeing import SeeingOptions
+from pyserving.server.tls import PemFiles
 from pyserving.server.tracing import Tracing, asked_by_environment
 from pyserving.sources.model_config import ModelConfig
 
@@ -43,6 +47,22 @@ def test_what_the_environment_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not asked_by_environment()
 
 
+def test_where_no_traces_can_be_made_only_the_option_is_a_reason_not_to_serve(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)  # as if it were not installed
+    server = start([], seeing=SeeingOptions(tracing=None))
+    assert requests.get(url(server, "/healthz")).status_code == 200
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "pip install 'pyserving[tracing]'" in warning
+    with pytest.raises(ServingError, match="pip install"):
+        start([], seeing=SeeingOptions(tracing=True))
+    monkeypatch.undo()
+    monkeypatch.delenv("OTEL_TRACES_EXPORTER", raising=False)
+    assert start([], seeing=SeeingOptions(tracing=None)).server._front._seeing.observer is None
+
+
 class Spans:
     """What a server in this process has traced."""
 
@@ -50,7 +70,10 @@ class Spans:
         self._exporter = InMemorySpanExporter()
         provider = TracerProvider(sampler=ParentBasedTraceIdRatio(ratio), shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.tracing = Tracing(provider)
+        self._provider = provider
+
+    def open(self, *, secure: bool) -> Tracing:
+        return Tracing(self._provider, secure=secure)
 
     def all(self, count: int) -> list[ReadableSpan]:
         """Once there are so many."""
@@ -61,7 +84,7 @@ class Spans:
 @pytest.fixture
 def spans(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Spans:
     made = Spans(getattr(request, "param", 1.0))
-    monkeypatch.setattr(seeing, "open_tracing", lambda: made.tracing)
+    monkeypatch.setattr(seeing, "open_tracing", made.open)
     return made
 
 
@@ -231,6 +254,19 @@ def test_what_is_not_sampled_has_no_span_unless_its_parent_is(start: Start, tmp_
     requests.post(where, body, headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
     assert {f"{span.context.trace_id:032x}" for span in spans.all(6) if span.context} == {TRACE}
     assert len(spans.all(6)) == 6
+
+
+def test_the_scheme_is_that_of_the_port(start: Start, tmp_path: Path, spans: Spans) -> None:
+    authority = trustme.CA()
+    made = authority.issue_cert("127.0.0.1")
+    certificate, key, ca = (str(tmp_path / name) for name in ("cert.pem", "key.pem", "ca.pem"))
+    made.cert_chain_pems[0].write_to_path(certificate)
+    made.private_key_pem.write_to_path(key)
+    authority.cert_pem.write_to_path(ca)
+    server = start_traced(start, [], tls_files=PemFiles(certificate, key))
+    requests.get(url(server, "/v1/models/none").replace("http", "https", 1), verify=ca)
+    (span,) = spans.all(1)
+    assert (span.attributes or {})["url.scheme"] == "https"
 
 
 class _Collector(BaseHTTPRequestHandler):
