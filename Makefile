@@ -37,7 +37,7 @@ test-kubernetes: .venv/.kubernetes  ## run the tests with schemas and clients of
 soak: .venv/.ready  ## run the long tests
 	$(BIN)/python -m pytest -m soak
 
-chaos: .venv/.ready  ## break things under load, and show what clients saw
+chaos: .venv/.stores  ## break things under load, and show what clients saw
 	$(BIN)/python -m pytest -m chaos tests/chaos
 
 check: .venv/.check  ## lint, format, types, and which room imports which

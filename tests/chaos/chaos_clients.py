@@ -51,6 +51,10 @@ class Clients:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """To be called before a server ends that was started within: the end is no failure."""
         self._stopped.set()
         for thread in self._threads:
             thread.join(WAIT)

@@ -1,13 +1,20 @@
 """The table of what clients saw, printed at the end."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from chaos_clients import Clients
+from chaos_server import Folder
 
 ROWS = pytest.StashKey[list[str]]()
 
 Tell = Callable[[str, Clients], None]
+
+
+@pytest.fixture
+def folder(models_folder: Path, tmp_path: Path) -> Folder:
+    return Folder(tmp_path, models_folder)
 
 
 @pytest.fixture

@@ -88,7 +88,8 @@ def convert_signature(folder: str, tags: Sequence[str], name: str, artefact: str
         try:
             openvino().save_model(model, os.path.join(artefact, _CONVERTED), compress_to_fp16=False)
         except RuntimeError as error:
-            raise OSError(f"OpenVINO cannot write to {artefact}: {message(error)}") from None
+            free = shutil.disk_usage(artefact).free  # OpenVINO does not say that the disk is full
+            raise OSError(f"OpenVINO cannot write to {artefact}, {free} bytes free: {message(error)}") from None
 
 
 def compile_artefact(artefact: str, signature: Signature, num_threads: int) -> CompiledFunction:

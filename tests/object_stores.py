@@ -31,13 +31,20 @@ class FaultyProxy:
         """Take no connection."""
         self.cut_after: int | None = None
         """Bytes from the server, of all connections, after which all break."""
+        self.hold_after: int | None = None
+        """Bytes from the server, of all connections, after which nothing passes any more, and nothing breaks."""
         self.passed = 0
         """Bytes from the server."""
+        self.held = threading.Event()
+        """It has come to ``hold_after``."""
+        self._go_on = threading.Event()
+        self._go_on.set()
         self._connections: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         self._listener.close()
+        self.go_on()
         self.break_all()
 
     def break_all(self) -> None:
@@ -45,6 +52,11 @@ class FaultyProxy:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         self._connections.clear()
+
+    def go_on(self) -> None:
+        """Lets pass what is held."""
+        self.hold_after = None
+        self._go_on.set()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -68,6 +80,10 @@ class FaultyProxy:
                     self.passed += len(data)
                     if self._is_used_up():
                         self.break_all()
+                    if self.hold_after is not None and self.passed >= self.hold_after:
+                        self._go_on.clear()
+                        self.held.set()
+                    self._go_on.wait()
                 sink.sendall(data)
         for end in (source, sink):
             with suppress(OSError):
