@@ -1,11 +1,14 @@
 """Whether this server lives, and whether it should get traffic."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from pyserving.core.monitor import ServableStateMonitor
 from pyserving.core.servable import ServableId
 from pyserving.core.state import ServableState, State
+
+LOOK_SECONDS = 1.0
+"""Between two looks at models whose processes may be gone, while somebody waits for a change."""
 
 
 class Health:
@@ -32,6 +35,9 @@ class Health:
         self._pinned = pinned
         self._is_down = is_down
         self._changed = asyncio.Event()
+        self._waiting = 0
+        self._down: Set[str] = frozenset()
+        self._timer: asyncio.TimerHandle | None = None
         self.draining = False
 
     @property
@@ -62,8 +68,26 @@ class Health:
         self._changed = asyncio.Event()
 
     async def changed(self) -> None:
-        """Waits for the next ``notify``."""
-        await self._changed.wait()
+        """Waits for the next ``notify``, or until what a model runs on is seen to have gone or come back."""
+        changed = self._changed
+        self._waiting += 1
+        if self._timer is None:
+            self._look()
+        try:
+            await changed.wait()
+        finally:
+            self._waiting -= 1
+
+    def _look(self) -> None:
+        """Nobody tells that something has been gone for long: it is looked for, as long as somebody wants to know."""
+        if not self._waiting:
+            self._timer = None
+            return
+        self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+        down = frozenset(filter(self._is_down, self._configured()))
+        if down != self._down:
+            self._down = down
+            self.notify()
 
     def _objection(self, name: str) -> str:
         pinned = self._pinned(name)

@@ -73,7 +73,7 @@ def _number(value: object) -> int:
     """As answers have it a text of digits, or a number."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)
     raise invalid_argument(f"Expected number to be a whole number; got {value!r}")
 

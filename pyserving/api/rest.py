@@ -75,6 +75,11 @@ _CORS_HEADERS = (
     ("Access-Control-Allow-Headers", "Content-Type"),
 )
 
+_CORS_HEADERS_WITH_KEYS = (
+    *_CORS_HEADERS[:-1],
+    ("Access-Control-Allow-Headers", "Content-Type, Authorization, X-API-Key"),
+)
+
 _MAX_CACHED_ROUTES = 1024
 
 _ROLES = {
@@ -133,6 +138,7 @@ class RestApi:
         *,
         timeout: float,
         cors: bool = False,
+        keys: bool = False,
         health: Health | None = None,
         engines: Engines = lambda _: {},
         metrics_path: str = "",
@@ -146,7 +152,8 @@ class RestApi:
         pages: Mapping[tuple[str, str], tuple[Need, HttpHandler]] = {},
         fronts: Mapping[str, HttpFront] = {},
     ) -> None:
-        """``timeout``: the most that a request may take, in seconds. ``cors``: web pages of any origin may call.
+        """``timeout``: the most that a request may take, in seconds. ``cors``: web pages of any origin may call,
+        and with ``keys`` show API keys.
 
         With ``health``, ``/healthz``, ``/readyz`` and the list of all models at ``/v1/models`` are served, which the
         original does not have, and there ``engines`` tells of each version which engine serves its signatures, and
@@ -161,7 +168,9 @@ class RestApi:
         def engine(api: str) -> Engine:
             return Engine(executor, metrics, api, check_method_names=check_method_names)
 
-        self.headers: tuple[tuple[str, str], ...] = _CORS_HEADERS if cors else ()
+        self.headers: tuple[tuple[str, str], ...] = ()
+        if cors:
+            self.headers = _CORS_HEADERS_WITH_KEYS if keys else _CORS_HEADERS
         """Of every answer."""
         self._headers = self.headers
         self._models = models

@@ -75,7 +75,7 @@ def _version(value: object) -> int | None:
     """A number, or as other answers have it a text of digits."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)
     raise invalid_argument(f"Expected version to be a number; got {value!r}")
 

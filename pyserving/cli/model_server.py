@@ -101,6 +101,8 @@ def settings_of(flags: ModelServerFlags) -> Settings:
         prefer_tflite=platform.prefer_tflite,
         python_options=_python_options(flags),
         isolate=flags.isolate,
+        lazy=flags.lazy,
+        model_memory_budget=_model_memory_budget(flags),
         acceleration=_acceleration(flags),
         tflite_options=platform.tflite_options,
         warmup_iterations=platform.warmup_iterations,
@@ -120,6 +122,12 @@ def _drain_delay(flags: ModelServerFlags) -> float:
     if flags.drain_delay_seconds < 0:
         raise invalid_argument(f"--drain_delay_seconds must be at least 0, got {flags.drain_delay_seconds:g}")
     return flags.drain_delay_seconds
+
+
+def _model_memory_budget(flags: ModelServerFlags) -> int | None:
+    if flags.model_memory_budget < 0:
+        raise invalid_argument(f"--model_memory_budget must be at least 0, got {flags.model_memory_budget}")
+    return flags.model_memory_budget or None
 
 
 def _admission(flags: ModelServerFlags) -> AdmissionOptions:

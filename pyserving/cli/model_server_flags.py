@@ -143,6 +143,20 @@ class ModelServerFlags:
         "Run each version in a process of its own. TensorFlow Serving does not have this flag.",
     )
 
+    lazy: bool = _flag(
+        False,
+        _MODELS,
+        "Load each model at its first request, unless its config says that it is pinned. TensorFlow Serving does not "
+        "have this flag.",
+    )
+    model_memory_budget: int = _flag(
+        0,
+        _MODELS,
+        "Bytes that all loaded models may need; those that were used least recently make room for others. 0: all stay "
+        "loaded. TensorFlow Serving does not have this flag.",
+        bits=64,
+    )
+
     accelerate: str = _flag(
         "auto",
         _MODELS,

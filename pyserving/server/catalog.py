@@ -61,7 +61,13 @@ class Catalog:
         self._monitor = directory.monitor
         directory.bus.subscribe(VersionLog())
         check_rules(directory.models)
-        self.rollout = Rollout(directory, self._newest, self._aspire, lambda model: self._source.at_hand(model))
+        self.rollout = Rollout(
+            directory,
+            self._newest,
+            self._aspire,
+            lambda model: self._source.at_hand(model),
+            lambda name: self.manager.wake(name),
+        )
         self._gatekeeper = Gatekeeper(
             examiner, self._gate_rules, directory.serving.default, self.rollout.served_before, registry
         )

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.servable import ServableId, ServableRequest
@@ -33,12 +34,14 @@ class Rollout:
         newest: Callable[[str], int | None],
         changed: Callable[[str], None],
         at_hand: Callable[[ModelConfig], Mapping[int, VersionPath]],
+        wake: Callable[[str], "Future[None] | None"],
     ) -> None:
         """``newest``: the highest version of a model that its source aspires.
 
         ``changed`` is called, on any thread, when other versions of a model are to be kept than before. ``at_hand``:
-        the versions that could be loaded, by number.
+        the versions that could be loaded, by number. ``wake``: see ``Manager.wake``.
         """
+        self._wake = wake
         self._directory = directory
         self._newest = newest
         self._changed = changed
@@ -87,7 +90,7 @@ class Rollout:
         Returns it and the default version before (0: there was none). Raises NOT_FOUND, FAILED_PRECONDITION.
         """
         async with self._moving:
-            self._require_model(name)
+            await self._require_model(name)
             if label is not None:
                 version = self._directory.labels.resolve(name, label)
             available = self._directory.serving.available(name)
@@ -104,7 +107,7 @@ class Rollout:
         default version before. Raises NOT_FOUND, FAILED_PRECONDITION.
         """
         async with self._moving:
-            self._require_model(name)
+            await self._require_model(name)
             current = self._directory.serving.default(name)
             if current is None:
                 raise ServingError(Code.FAILED_PRECONDITION, f"Model {name} has no version to roll back from")
@@ -207,9 +210,12 @@ class Rollout:
     def _is_available(self, name: str, version: int) -> bool:
         return self._directory.serving.is_available(ServableId(name, version))
 
-    def _require_model(self, name: str) -> None:
+    async def _require_model(self, name: str) -> None:
+        """Raises NOT_FOUND. A model that is not loaded is loaded first; raises UNAVAILABLE where it cannot be."""
         if self._model(name) is None:
             raise ServingError(Code.NOT_FOUND, f"Could not find model {name}")
+        while (step := await asyncio.to_thread(self._wake, name)) is not None:
+            await asyncio.wrap_future(step)
 
     def _on_disk(self, name: str) -> Mapping[int, VersionPath]:
         model = self._model(name)

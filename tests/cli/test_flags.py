@@ -184,6 +184,8 @@ OTHER_VALUES = {
     "custom_op_libraries": "/a.so,/b.so",
     "python_models": "process",
     "isolate": True,
+    "lazy": True,
+    "model_memory_budget": 5_000_000_000,
     "accelerate": "tflite",
     "acceleration_cache": "/c",
     "acceleration_requests": 5,

@@ -123,6 +123,23 @@ def test_what_each_key_opens_over_rest(
         assert ask_all(server, {"X-API-Key": tokens[key]}) == expected | HEALTH
 
 
+def test_web_pages_of_other_origins_may_show_keys(
+    start: Callable[..., RunningServer], key_file: str, tokens: dict[str, str]
+) -> None:
+    """A browser asks first, without a key, which headers it may send."""
+    allowed = []
+    for keys in ("", key_file):
+        server = start([], api_keys_file=keys, cors=True)
+        request = urllib.request.Request(
+            f"http://{server.server.ports.rest_address}/v1/models/scale:predict",
+            headers={"Origin": "https://shop.example", "Access-Control-Request-Headers": "authorization"},
+            method="OPTIONS",
+        )
+        with urllib.request.urlopen(request, timeout=WAIT) as answer:
+            allowed.append(answer.headers["Access-Control-Allow-Headers"])
+    assert allowed == ["Content-Type", "Content-Type, Authorization, X-API-Key"]
+
+
 OK, DENIED, UNKNOWN = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
 
 

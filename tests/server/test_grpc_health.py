@@ -1,5 +1,7 @@
 """grpc.health.v1.Health as its own client library sees it."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,13 @@ import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from model_files import write_model
 from running_server import RunningServer
 
+from pyserving.api import health
+from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.protos import messages
+from pyserving.server import readiness
 from pyserving.sources.model_config import ModelConfig
 
 Start = Callable[..., RunningServer]
@@ -86,6 +92,44 @@ def test_watch_of_a_model_that_is_still_to_come(
     (tmp_path / version.name).symlink_to(version)
     assert next(statuses).status == SERVING
     statuses.cancel()
+
+
+LOADS_UNLESS_BROKEN = """
+    import numpy as np
+    from pyserving import Model, Tensor
+
+    class Fragile(Model):
+        isolation = "process"
+
+        def load(self, folder):
+            if (folder / "broken").exists():
+                raise ValueError("broken")
+
+        def predict(self, x: Tensor[np.float32, None]) -> Tensor[np.float32, None]:
+            return x
+    """
+
+
+def test_watch_tells_of_a_model_whose_process_stays_away(
+    start: Start, health_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "DOWN_SECONDS", 0.0)
+    monkeypatch.setattr(health, "LOOK_SECONDS", 0.02)
+    server = start(
+        [write_model(tmp_path, "m", LOADS_UNLESS_BROKEN)], python_options=PythonOptions(PythonModels.PROCESS)
+    )
+    server.settled("m")
+    stub = health_of(server)
+    statuses, all_models = watch(stub, "m"), watch(stub, "")
+    assert (next(statuses).status, next(all_models).status) == (SERVING, SERVING)
+    (model,) = server.server.directory.serving.served().values()
+    (tmp_path / "m" / "1" / "broken").touch()
+    os.kill(model.pid, signal.SIGKILL)
+    assert (next(statuses).status, next(all_models).status) == (NOT_SERVING, NOT_SERVING)
+    (tmp_path / "m" / "1" / "broken").unlink()
+    assert (next(statuses).status, next(all_models).status) == (SERVING, SERVING)
+    statuses.cancel()
+    all_models.cancel()
 
 
 def test_without_the_flag_there_is_no_such_service(start: Start, health_of: Any) -> None:

@@ -1,6 +1,7 @@
 """docs/many-models.md: its config is served, models are loaded for requests, and make room for each other."""
 
 import re
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -269,6 +270,47 @@ def test_all_models_may_be_lazy(tmp_path: Path, start: Start) -> None:
     server = start(models, python_options=ON, lazy=True, wait_for_models=True)
     assert [state(server, model.name) for model in models] == ["START", "AVAILABLE"]
     ask(server, "m")
+
+
+def test_promote_and_rollback_load_the_model(tmp_path: Path, start: Start) -> None:
+    model = doubles(tmp_path, "m")
+    shutil.copytree(Path(model.base_path) / "1", Path(model.base_path) / "2")
+    server = start([model], python_options=ON)
+    known(server, "m")
+    assert requests.post(url(server, "/v1/models/m:promote"), json={"version": 1}, timeout=60).json() == {
+        "version": "1",
+        "previous_version": "2",
+    }
+    assert server.server.directory.serving.default("m") == 1
+    assert loads(model) == 1
+
+
+def test_rollback_of_a_model_that_is_not_loaded(tmp_path: Path, start: Start) -> None:
+    model = doubles(tmp_path, "m")
+    shutil.copytree(Path(model.base_path) / "1", Path(model.base_path) / "2")
+    server = start([model], python_options=ON)
+    known(server, "m")
+    answer = requests.post(url(server, "/v1/models/m:rollback"), timeout=60)
+    assert answer.json() == {"version": "1", "previous_version": "2"}
+    assert (Path(model.base_path) / "1" / "loads").read_text() == "x"
+    broken = doubles(tmp_path, "broken")
+    (Path(broken.base_path) / "1" / "broken").touch()
+    server.reload(
+        [
+            messages.ModelConfig(
+                name="broken", base_path=broken.base_path, model_platform=broken.platform, pyserving=LAZY
+            )
+        ]
+    )
+    known(server, "broken")
+    answer = requests.post(url(server, "/v1/models/broken:promote"), json={"version": 1}, timeout=60)
+    assert answer.status_code in (400, 503)
+    assert "the weights are missing" in answer.text
+    for version in ("9" * 5000, "1" * 20):
+        answer = requests.post(url(server, "/v1/models/broken:promote"), json={"version": version}, timeout=60)
+        assert answer.status_code == 400
+        body = {"versions": [{"number": version, "path": "/"}]}
+        assert requests.post(url(server, "/v1/models/broken:aspire"), json=body, timeout=60).status_code == 400
 
 
 def test_it_needs_one_process() -> None:
