@@ -28,7 +28,7 @@ test: .venv/.ready  ## run the tests
 test-models: .venv/.models  ## run the tests with models that packages on PyPI ship
 	$(BIN)/python -m pytest tests/end_to_end/test_models_of_packages.py
 
-test-stores: .venv/.stores  ## run the tests with S3 (moto) and a web server
+test-stores: .venv/.stores  ## run the tests with emulators of S3, Google Cloud Storage and Azure, and a web server
 	$(BIN)/python -m pytest -m stores
 
 test-kubernetes: .venv/.kubernetes  ## run the tests with schemas and clients of Kubernetes and KServe, and Envoy
@@ -86,8 +86,10 @@ clean:  ## remove .venv and all that was built
 	@touch $@
 
 .venv/.stores: .venv/.ready
-	@echo "== Installing clients and emulators of object stores"
-	$(BIN)/python -m pip install --quiet --editable '.[s3,http]' --group stores
+	@echo "== Installing clients and emulators of object stores: about SIZE MB; with npm also azurite, 365 MB on disk"
+	$(BIN)/python -m pip install --quiet --editable '.[s3,gcs,azure,http]' --group stores
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix .venv/azurite azurite@3.37; \
+		else echo "npm is not there: the tests with Azure are skipped"; fi
 	@touch $@
 
 .venv/.kubernetes: .venv/.ready

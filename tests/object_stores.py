@@ -5,6 +5,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 VERSION_FILES = {
     "saved_model.pb": b"graph",
@@ -88,3 +91,105 @@ class FaultyProxy:
         for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+class Fault(Enum):
+    """What happens to the body of a file on its way."""
+
+    CUT = "the connection breaks in the middle of the body"
+    TRUNCATED = "half the body comes, as if it were all"
+    WRONG = "one bit of the body is another"
+    REFUSED = "503 comes instead"
+    SLOW = "the body comes in drops"
+
+
+class HttpProxy(ThreadingHTTPServer):
+    """Passes HTTP requests on to a port of this machine, and harms some of the answers."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Passing)
+        self.target = port
+        self.port: int = self.server_address[1]
+        self.fault: Fault | None = None
+        """What happens to files whose name has ``harmed``, ..."""
+        self.times: int | None = None
+        """... so often; None: always."""
+        self.harmed = "variables.data-"
+        self.happened = 0
+        self.requests: list[tuple[str, str]] = []
+        """Method and path of each."""
+        self.lock = threading.Lock()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def harm(self, fault: Fault | None, times: int | None = None) -> None:
+        with self.lock:
+            self.fault, self.times, self.happened = fault, times, 0
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def fault_for(self, path: str) -> Fault | None:
+        with self.lock:
+            if self.fault is None or self.harmed not in path or self.times == 0:
+                return None
+            if self.times is not None:
+                self.times -= 1
+            self.happened += 1
+            return self.fault
+
+
+class _Passing(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: HttpProxy
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _pass(self) -> None:
+        proxy = self.server
+        with proxy.lock:
+            proxy.requests.append((self.command, self.path))
+        sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        target = HTTPConnection("127.0.0.1", proxy.target)
+        target.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            target.putheader(name, value)
+        target.endheaders(sent)
+        answer = target.getresponse()
+        body = answer.read()
+        target.close()
+        fault = proxy.fault_for(self.path) if self.command == "GET" and answer.status in (200, 206) else None
+        if fault is Fault.REFUSED:
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if fault is Fault.TRUNCATED:
+            body = body[: len(body) // 2]
+        if fault is Fault.WRONG:
+            middle = len(body) // 2
+            body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
+        self.send_response_only(answer.status, answer.reason)
+        told = {"content-length", "transfer-encoding", "connection"}
+        for name, value in answer.getheaders():
+            if name.lower() not in told:
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(body))
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        match fault:
+            case Fault.CUT:
+                self.wfile.write(body[: len(body) // 2])
+                self.close_connection = True
+            case Fault.SLOW:
+                for start in range(0, len(body), 1 + len(body) // 20):
+                    self.wfile.write(body[start : start + 1 + len(body) // 20])
+                    self.wfile.flush()
+                    time.sleep(0.01)
+            case _:
+                self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass  # noqa: N815

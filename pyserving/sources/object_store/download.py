@@ -1,7 +1,6 @@
 """Brings the objects of a version into a folder."""
 
 import errno
-import hashlib
 import logging
 import os
 import random
@@ -9,9 +8,8 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-import google_crc32c
-
 from pyserving.core.errors import Code, ServingError
+from pyserving.sources.object_store.digests import Digests, digests_of, is_of_parts
 from pyserving.sources.object_store.store import ObjectStore, StoredObject
 
 logger = logging.getLogger("pyserving.sources")
@@ -87,17 +85,32 @@ class Download:
         path = os.path.join(self._folder, *stored.path.split("/"))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         self._fetch(stored, path)
-        found = _checksums(path)
-        if _fits(stored, *found):
+        found = digests_of(path)
+        right = self._is_right(stored, path, found)
+        if right or (right is None and stored.etag_md5 is None):
             return
         os.unlink(path)
         self._fetch(stored, path)
-        again = _checksums(path)
+        again = digests_of(path)
+        right = self._is_right(stored, path, again)
         # An ETag need not be a checksum: of an encrypted object it is none. What comes twice the same is what is there.
-        told = stored.md5 is not None or stored.crc32c is not None
-        if not _fits(stored, *again) and (told or again != found):
+        if right is False or (right is None and again != found):
             os.unlink(path)
             raise ServingError(Code.DATA_LOSS, f"{stored.key}: what was read has another checksum than the store tells")
+
+    def _is_right(self, stored: StoredObject, path: str, found: Digests) -> bool | None:
+        """None: the store tells no checksum, or none that we can compute."""
+        if stored.md5 is not None or stored.crc32c is not None:
+            return stored.md5 in (None, found.md5) and stored.crc32c in (None, found.crc32c)
+        if stored.etag_md5 is None:
+            return None
+        if stored.etag_md5 == found.md5 if not stored.parts else is_of_parts(path, stored.etag_md5, stored.parts):
+            return True
+        told = self._store.checksums(stored)
+        if told.crc32 is not None or told.crc32c is not None:
+            return told.crc32 in (None, found.crc32) and told.crc32c in (None, found.crc32c)
+        # Of what was uploaded in parts we may have guessed a wrong size of parts.
+        return False if told.etag_is_md5 and not stored.parts else None
 
     def _fetch(self, stored: StoredObject, path: str) -> None:
         with open(path, "ab") as file:
@@ -131,19 +144,3 @@ class Download:
                     raise
                 logger.info("Reading %s again from byte %d on: %s", stored.key, start, error.message)
             self._stopping.wait(_FIRST_WAIT_SECONDS * 2**attempt * random.uniform(0.5, 1))
-
-
-def _checksums(path: str) -> tuple[bytes, bytes]:
-    """MD5, and CRC32C in big endian."""
-    md5 = hashlib.md5(usedforsecurity=False)
-    crc32c = 0
-    with open(path, "rb") as file:
-        while data := file.read(1 << 20):
-            md5.update(data)
-            crc32c = google_crc32c.extend(crc32c, data)
-    return md5.digest(), crc32c.to_bytes(4, "big")
-
-
-def _fits(stored: StoredObject, md5: bytes, crc32c: bytes) -> bool:
-    expected_md5 = stored.md5 or stored.etag_md5
-    return (expected_md5 is None or expected_md5 == md5) and (stored.crc32c is None or stored.crc32c == crc32c)

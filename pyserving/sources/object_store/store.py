@@ -21,7 +21,7 @@ MARKER = "_SUCCESS"
 """An object of this name in a version's folder says that the folder is whole, as Hadoop and Spark have it."""
 
 _REST_NS = 60_000_000_000
-_MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
+_MD5_ETAG = re.compile(r'"?([0-9a-f]{32})(?:-([0-9]+))?"?')
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "Last-Modified")
 _TAGS = ("generation", "ETag", "etag", *_TIMES)
 
@@ -45,6 +45,19 @@ class StoredObject:
     """Big endian."""
     etag_md5: bytes | None = None
     """What an ETag of S3 says, which is the MD5 of the content only where it was not encrypted with a key of KMS."""
+    parts: int = 0
+    """If not 0, it was uploaded in so many parts, and ``etag_md5`` is the MD5 of the MD5s of all parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checksums:
+    """What S3 tells of one object when it is asked for that."""
+
+    crc32: bytes | None = None
+    """Of the whole content; both in big endian."""
+    crc32c: bytes | None = None
+    etag_is_md5: bool = False
+    """So it is where the content is not encrypted, or with S3's own keys."""
 
 
 class StoredContents(FolderContents):
@@ -85,7 +98,8 @@ class ObjectStore:
         self._root: str = root.rstrip("/") + ("/" if self._is_web else "")
 
     def list_versions(self) -> tuple[dict[int, VersionPath], list[Duplicate]]:
-        """As ``version_folders.list_versions``; a path is the store's. One request for each thousand versions."""
+        """As ``version_folders.list_versions``; a path is the store's. One request for each thousand versions; of
+        Azure, two."""
         names: dict[str, str] = {}
         for entry in self._ask(lambda: self._files.ls(self._root, detail=True)):
             path = entry["name"].rstrip("/")
@@ -125,6 +139,18 @@ class ObjectStore:
                 Code.UNAVAILABLE, f"{stored.key}: expected {end - start} bytes from {start} on; got {len(data)}"
             )
         return data
+
+    def checksums(self, stored: StoredObject) -> Checksums:
+        """One request; none where this is not S3."""
+        if not self.base_path.lower().startswith("s3:"):
+            return Checksums()
+        bucket, _, key = stored.key.partition("/")
+        told = self._ask(lambda: self._files.call_s3("head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED"))
+        return Checksums(
+            _decoded(told.get("ChecksumCRC32"), 4),
+            _decoded(told.get("ChecksumCRC32C"), 4),
+            told.get("ServerSideEncryption") in (None, "AES256") and "SSECustomerAlgorithm" not in told,
+        )
 
     def _info(self, key: str) -> Mapping[str, Any]:
         info: Mapping[str, Any] = self._ask(lambda: self._files.info(key))
@@ -167,6 +193,7 @@ def _stored(path: str, key: str, info: Mapping[str, Any]) -> StoredObject:
         md5=_decoded(info.get("md5Hash") or info.get("Content-MD5") or settings.get("content_md5"), 16),
         crc32c=_decoded(info.get("crc32c"), 4),
         etag_md5=bytes.fromhex(etag[1]) if etag else None,
+        parts=int(etag[2] or 0) if etag else 0,
     )
 
 
