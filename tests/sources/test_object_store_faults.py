@@ -237,6 +237,23 @@ def test_a_fault_that_stays_is_told_and_nothing_of_it_is_served(watched: Watched
     assert watched.files() == second
 
 
+def test_a_start_that_cannot_fetch_serves_the_older_version_of_the_cache(watched: Watched) -> None:
+    assert watched.source is not None
+    watched.source.stop()
+    proxy = watched.store.proxy
+    proxy.harm(Fault.TRUNCATED)
+    second = {**VERSION_FILES, DATA: os.urandom(200_000)}
+    watched.store.put(2, second)
+    watched.offers.clear()
+    watched.start()
+    wait_until(lambda: bool(watched.offers))
+    assert watched.numbers == [1]
+    assert watched.files() == VERSION_FILES
+    proxy.harm(None)
+    wait_until(lambda: watched.numbers == [2])
+    assert watched.files() == second
+
+
 def test_a_look_is_one_request_or_two_of_azure(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """By default there is one look a minute for each model: 43,200 a month."""
     assert Settings([]).bucket_poll_wait == 60
