@@ -102,24 +102,63 @@ class AsyncClient:
         get the signature's dtypes, see ``to_array``. What the signature is, is asked once, and again where a request
         does not fit any more.
         """
-        spec = _spec(model, version, label)
+        spec = spec_of(model, version, label)
+        return await self._predict(spec, inputs, signature, outputs, self._end(timeout), self._retries)
 
-        async def predict(described: SignatureSpec, arrays: Mapping[str, Array], end: float) -> Prediction:
-            return await self._ask(lambda codec: codec.predict(spec, described, arrays, outputs), end)
+    async def _predict(
+        self, spec: ModelSpec, inputs: Any, signature: str, outputs: Sequence[str], end: float, retries: int
+    ) -> Prediction:
+        async def predict(described: SignatureSpec, arrays: Mapping[str, Array]) -> Prediction:
+            return await self._ask(lambda codec: codec.predict(spec, described, arrays, outputs), end, retries=retries)
 
-        end = self._end(timeout)
         known = self._known.get(spec)
         while True:
             metadata = known or await self._learn(spec, end)
             try:
                 described = _signature(metadata, signature)
-                return await predict(described, _arrays(described, inputs), end)
+                return await predict(described, _arrays(described, inputs))
             except ServingError as error:
                 if known is None or error.code not in _STALE:
                     raise
                 if await self._learn(spec, end) == known:
                     raise
                 known = None
+
+    def predict_here(
+        self, spec: ModelSpec, inputs: Any, signature: str, outputs: Sequence[str], timeout: float
+    ) -> Prediction | None:
+        """``predict`` on the calling thread, once, where all is known that it takes: one server, its gRPC port, the
+        signature. None where it is not. Any thread but the event loop's may call."""
+        peer, known = self._peers.only(), self._known.get(spec)
+        if peer is None or peer.here is None or known is None:
+            return None
+        codec, connection = peer.here
+        try:
+            described = _signature(known, signature)
+            arrays = _arrays(described, inputs)
+        except ServingError:  # the signature may be another one by now
+            return None
+        return connection.ask_here(codec.predict(spec, described, arrays, outputs), timeout)
+
+    async def predict_again(
+        self,
+        spec: ModelSpec,
+        inputs: Any,
+        signature: str,
+        outputs: Sequence[str],
+        timeout: float,
+        error: ServingError | None,
+    ) -> Prediction:
+        """What is left to do after ``predict_here`` gave None, or this error."""
+        end = self._end(timeout)
+        if error is None:
+            return await self._predict(spec, inputs, signature, outputs, end, self._retries)
+        if error.code is Code.UNAVAILABLE and self._retries:
+            return await self._predict(spec, inputs, signature, outputs, end, self._retries - 1)
+        known = self._known.get(spec)
+        if error.code not in _STALE or await self._learn(spec, end) == known:
+            raise error
+        return await self._predict(spec, inputs, signature, outputs, end, self._retries)
 
     async def predict_streamed(
         self,
@@ -136,7 +175,7 @@ class AsyncClient:
 
         Takes what ``predict`` does. Closing the generator tells the server that nobody waits any more.
         """
-        spec = _spec(model, version, label)
+        spec = spec_of(model, version, label)
         end = self._end(timeout)
         metadata = self._known.get(spec) or await self._learn(spec, end)
         if signature not in metadata.signatures:
@@ -159,7 +198,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> list[list[Class]]:
         """For each example its classes, as (label, score). ``examples``: see ``to_examples``."""
-        spec, made = _spec(model, version, label), to_examples(examples)
+        spec, made = spec_of(model, version, label), to_examples(examples)
         return await self._ask(lambda codec: codec.classify(spec, signature, made), self._end(timeout))
 
     async def regress(
@@ -173,7 +212,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Array:
         """A float32 for each example. ``examples``: see ``to_examples``."""
-        spec, made = _spec(model, version, label), to_examples(examples)
+        spec, made = spec_of(model, version, label), to_examples(examples)
         return await self._ask(lambda codec: codec.regress(spec, signature, made), self._end(timeout))
 
     async def multi_inference(
@@ -190,7 +229,7 @@ class AsyncClient:
 
         ``tasks``: ``("classify" or "regress", signature)``.
         """
-        spec, made = _spec(model, version, label), to_examples(examples)
+        spec, made = spec_of(model, version, label), to_examples(examples)
         asked = [Task(*task) for task in tasks]
         for task in asked:
             if task.method not in ("classify", "regress"):
@@ -201,13 +240,13 @@ class AsyncClient:
         self, model: str, *, version: int | None = None, label: str | None = None, timeout: float | None = None
     ) -> ModelMetadata:
         """The signatures of a version, asked anew."""
-        return await self._learn(_spec(model, version, label), self._end(timeout))
+        return await self._learn(spec_of(model, version, label), self._end(timeout))
 
     async def status(
         self, model: str, *, version: int | None = None, label: str | None = None, timeout: float | None = None
     ) -> list[VersionStatus]:
         """The states of the versions of a model, highest first. Raises NOT_FOUND for a model that is not served."""
-        spec = _spec(model, version, label)
+        spec = spec_of(model, version, label)
         return await self._ask(lambda codec: codec.status(spec), self._end(timeout))
 
     async def models(self, *, timeout: float | None = None) -> dict[str, list[VersionStatus]]:
@@ -299,11 +338,15 @@ class AsyncClient:
         self._known[spec] = learned
         return learned
 
-    def _end(self, timeout: float | None) -> float:
+    def limit(self, timeout: float | None) -> float:
+        """Seconds that a call may take. Raises INVALID_ARGUMENT."""
         limit = self._timeout if timeout is None else timeout
         if limit <= 0:
             raise invalid_argument(f"expected a positive timeout, got {limit}")
-        return asyncio.get_running_loop().time() + limit
+        return limit
+
+    def _end(self, timeout: float | None) -> float:
+        return asyncio.get_running_loop().time() + self.limit(timeout)
 
     async def _ask(self, make: Make[T], end: float, *, retries: int | None = None) -> T:
         """One call, repeated while servers are unavailable, tries are left, and there is time."""
@@ -394,7 +437,7 @@ def _told(state: VersionStatus) -> str:
     return f"{text} ({state.error_message})" if state.error_message else text
 
 
-def _spec(model: str, version: int | None, label: str | None) -> ModelSpec:
+def spec_of(model: str, version: int | None, label: str | None) -> ModelSpec:
     if not model:
         raise invalid_argument("expected the name of a model, got an empty text")
     if version is not None and label is not None:

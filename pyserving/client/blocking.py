@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 import weakref
 from collections.abc import Coroutine, Generator, Iterable, Sequence
 from threading import Lock, Thread
@@ -9,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pyserving.client.address import Address
-from pyserving.client.aio import DEFAULT_SIGNATURE, AsyncClient
+from pyserving.client.aio import DEFAULT_SIGNATURE, AsyncClient, spec_of
 from pyserving.client.answers import Class, ModelMetadata, Prediction, VersionStatus
 from pyserving.core.errors import Code, ServingError
 from pyserving.platforms.model import Array
@@ -21,8 +22,9 @@ T = TypeVar("T")
 class Client:
     """Asks PyServing or TensorFlow Serving over REST or gRPC. May be used from any threads, also inside event loops.
 
-    Takes what ``AsyncClient`` takes, and has its methods, which wait here. One thread does the work of all calls. A
-    process that was forked gets connections of its own.
+    Takes what ``AsyncClient`` takes, and has its methods, which wait here. One thread does the work of all calls;
+    only ``predict`` over gRPC, of one server, is done by the caller's. A process that was forked gets connections of
+    its own.
     """
 
     def __init__(self, *addresses: str, **options: Any) -> None:
@@ -62,11 +64,17 @@ class Client:
     ) -> Prediction:
         """See ``AsyncClient.predict``."""
         runner = self._running()
-        return runner.run(
-            runner.client.predict(
-                model, inputs, signature=signature, version=version, label=label, outputs=outputs, timeout=timeout
-            )
-        )
+        client = runner.client
+        spec, seconds, begun = spec_of(model, version, label), client.limit(timeout), time.monotonic()
+        failure: ServingError | None = None
+        try:
+            answer = client.predict_here(spec, inputs, signature, outputs, seconds)
+            if answer is not None:
+                return answer
+        except ServingError as error:
+            failure = error
+        left = max(seconds - (time.monotonic() - begun), 0.001)
+        return runner.run(client.predict_again(spec, inputs, signature, outputs, left, failure))
 
     def predict_streamed(
         self,

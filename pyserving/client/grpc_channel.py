@@ -46,10 +46,19 @@ class GrpcConnection:
             self._channel = grpc.insecure_channel(target, _OPTIONS)
         self._unary: dict[str, Any] = {}
 
+    def ask_here(self, call: Call[T], timeout: float) -> T:
+        """``ask`` on the calling thread, which waits. Any thread may call.
+
+        It takes less than half of the CPU time of ``ask`` from another thread: no thread has to be woken.
+        """
+        try:
+            answer = self._method(call.path)(call.body, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._error(error) from None
+        return call.read(answer)
+
     async def ask(self, call: Call[T], timeout: float) -> T:
-        method = self._unary.get(call.path)
-        if method is None:
-            method = self._unary[call.path] = self._channel.unary_unary(call.path)
+        method = self._method(call.path)
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         future = method.future(call.body, timeout=timeout, metadata=self._metadata)
@@ -79,6 +88,12 @@ class GrpcConnection:
 
     async def close(self) -> None:
         self._channel.close()
+
+    def _method(self, path: str) -> Any:
+        method = self._unary.get(path)
+        if method is None:
+            method = self._unary[path] = self._channel.unary_unary(path)
+        return method
 
     def _error(self, ended: Any) -> ServingError:
         code = Code(ended.code().value[0])

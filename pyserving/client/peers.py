@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pyserving.client.address import Address, Protocol, parse_address
 from pyserving.client.call import Call, Codec, Connection
@@ -14,6 +14,9 @@ from pyserving.client.http1 import RestConnection
 from pyserving.client.rest_codec import RestCodec
 from pyserving.client.tls import Tls
 from pyserving.core.errors import Code, ServingError
+
+if TYPE_CHECKING:
+    from pyserving.client.grpc_channel import GrpcConnection
 
 T = TypeVar("T")
 Make = Callable[[Codec], Call[T]]
@@ -36,6 +39,8 @@ class Peer:
         self._tls = tls
         self._headers = headers
         self._ways: list[tuple[Codec, Connection]] = []
+        self.here: tuple[Codec, GrpcConnection] | None = None
+        """The way that a thread can go by itself, if it is the first one."""
         self._opening = asyncio.Lock()
         self._faults = 0
         self._ejections = 0
@@ -114,7 +119,10 @@ class Peer:
             from pyserving.client.grpc_codec import GrpcCodec
 
             metadata = [(name.lower(), value) for name, value in self._headers]
-            return GrpcCodec(), GrpcConnection(address, self._tls, metadata)
+            way = GrpcCodec(), GrpcConnection(address, self._tls, metadata)
+            if address == self._found[0]:
+                self.here = way
+            return way
         return RestCodec(), RestConnection(address, self._tls.context() if address.tls else None, self._headers)
 
     def _note(self, error: ServingError) -> None:
@@ -141,6 +149,10 @@ class Peers:
 
     def __len__(self) -> int:
         return len(self._all)
+
+    def only(self) -> Peer | None:
+        """The one there is, if there are no others."""
+        return self._all[0] if len(self._all) == 1 else None
 
     def pick(self, avoid: Sequence[Peer] = ()) -> Peer:
         """One that is not ejected, and not in ``avoid`` if that can be, with the fewest requests under way; of equals,
