@@ -17,6 +17,7 @@ from pyserving.api.oip_inference import OipInference
 from pyserving.api.oip_models import model_spec, tensor_metadata
 from pyserving.api.oip_repository import OipRepository
 from pyserving.api.oip_server import EXTENSIONS, NAME, OipServer, config_of
+from pyserving.api.own_page import check_own_page
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.wire.json_request import parse_object
@@ -178,10 +179,12 @@ class OipRest:
         return _json({"model_stats": [statistics.document(servable) for servable, statistics in found.items()]})
 
     async def _load(self, request: HttpRequest, target: _Target) -> HttpResponse:
+        check_own_page(request.headers)
         await self._repository.load(target.name, _repository_parameters(request.body))
         return _json({})
 
     async def _unload(self, request: HttpRequest, target: _Target) -> HttpResponse:
+        check_own_page(request.headers)
         await self._repository.unload(target.name, _repository_parameters(request.body))
         return _json({})
 

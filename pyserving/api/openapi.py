@@ -12,6 +12,7 @@ import numpy as np
 
 import pyserving
 from pyserving.api.models import DEFAULT_SIGNATURE
+from pyserving.api.openapi_more import OIP_SCHEMAS, ROLLOUT_SCHEMAS, oip_model_paths, oip_server_paths, rollout_paths
 from pyserving.api.predict import CLASSIFY, REGRESS
 from pyserving.platforms.dtypes import NUMPY_OF, DType
 from pyserving.platforms.model import Signature, TensorSpec
@@ -26,16 +27,21 @@ _FLOATS = frozenset((DType.FLOAT, DType.DOUBLE, DType.HALF, DType.BFLOAT16))
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model, its versions that take requests, highest first, and the labels of these."""
+    """A model, its versions that take requests, highest first, the labels of these, and the one that requests get which
+    name none."""
 
     name: str
     versions: Mapping[int, Mapping[str, Signature]]
     labels: Mapping[str, int]
+    default: int | None
+    is_pushed: bool = False
 
 
-def openapi_document(models: Iterable[ServedModel], *, health: bool, metrics_path: str, keys: bool) -> Json:
+def openapi_document(
+    models: Iterable[ServedModel], *, health: bool, metrics_path: str, keys: bool, oip: bool = False
+) -> Json:
     """The document. ``health``, ``metrics_path``: what is served besides models, see RestApi. ``keys``: clients have to
-    show API keys.
+    show API keys. ``oip``: the Open Inference Protocol is served, too.
     """
     writer = _Writer()
     paths: Json = {}
@@ -44,11 +50,16 @@ def openapi_document(models: Iterable[ServedModel], *, health: bool, metrics_pat
         tags.append({"name": model.name, "description": _model_text(model)})
         for place, version, words in _places(model):
             paths |= writer.paths(model, place, model.versions[version], words)
-        if not model.versions:
+        if model.default is None:
             paths |= writer.status_path(model, f"/v1/models/{quote(model.name, safe='')}", "")
-    if health or metrics_path:
+        paths |= rollout_paths(model.name, writer.operation_id, pushed=model.is_pushed)
+        if oip:
+            signatures = {} if model.default is None else model.versions.get(model.default, {})
+            paths |= oip_model_paths(model.name, signatures, writer.operation_id)
+    if health or metrics_path or oip:
         tags.append({"name": "server"})
-        paths |= _server_paths(health, metrics_path)
+        paths |= _server_paths(health, metrics_path) | (oip_server_paths() if oip else {})
+    schemas = {**_COMMON, **ROLLOUT_SCHEMAS, **(OIP_SCHEMAS if oip else {}), **writer.schemas}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -59,7 +70,7 @@ def openapi_document(models: Iterable[ServedModel], *, health: bool, metrics_pat
         "servers": [{"url": "/"}],
         "tags": tags,
         "paths": paths,
-        "components": {"schemas": {**_COMMON, **writer.schemas}, "responses": {"Error": _ERROR}, **_schemes(keys)},
+        "components": {"schemas": schemas, "responses": {"Error": _ERROR}, **_schemes(keys)},
         **({"security": [{"bearer": []}, {"header": []}]} if keys else {}),
     }
 
@@ -76,7 +87,8 @@ def _places(model: ServedModel) -> Iterable[tuple[str, int, str]]:
     if not model.versions:
         return
     base = f"/v1/models/{quote(model.name, safe='')}"
-    yield base, max(model.versions), ""
+    if model.default is not None and model.default in model.versions:
+        yield base, model.default, ""
     for label, version in model.labels.items():
         if version in model.versions:
             yield f"{base}/labels/{quote(label, safe='')}", version, f", label {label}"
@@ -119,7 +131,7 @@ class _Writer:
     def _get(self, model: ServedModel, action: str, schema: str, summary: str, words: str) -> Json:
         return {
             "tags": [model.name],
-            "operationId": self._operation_id(action, model.name, words),
+            "operationId": self.operation_id(action, model.name, words),
             "summary": summary,
             "responses": _answers({"$ref": f"#/components/schemas/{schema}"}),
         }
@@ -149,7 +161,7 @@ class _Writer:
     def _post(self, model: ServedModel, verb: str, summary: str, words: str, content: Json, answer: Json) -> Json:
         return {
             "tags": [model.name],
-            "operationId": self._operation_id(verb, model.name, words),
+            "operationId": self.operation_id(verb, model.name, words),
             "summary": summary,
             "requestBody": {"required": True, "content": {"application/json": content}},
             "responses": _answers(answer),
@@ -164,7 +176,7 @@ class _Writer:
             self.schemas[known] = make(signature)
         return {"$ref": f"#/components/schemas/{known}"}
 
-    def _operation_id(self, action: str, name: str, words: str) -> str:
+    def operation_id(self, action: str, name: str, words: str = "") -> str:
         made = _unused(_slug(f"{action}_{name}{words}"), self._operations)
         self._operations.add(made)
         return made

@@ -25,6 +25,11 @@ export function subscribe(listener) {
   return () => listeners.delete(listener);
 }
 
+// Of a model's versions that have processes of their own: [[version, {up, restarts}], ...].
+export function processesOf(model) {
+  return Object.entries(live.samples.at(-1)?.metrics.processes[model.name] ?? {});
+}
+
 let timer = 0;
 let asking = null;
 

@@ -45,6 +45,7 @@ export function metricsPage() {
       ...tile("In flight", inFlight),
       ...tile("CPU", `${(figures.cpu(samples, end) ?? 0).toFixed(2)} cores`),
       ...tile("Memory", bytes(metrics.memory_bytes)),
+      ...(metrics.model_memory_limit_bytes ? tile("Models' memory", `${bytes(metrics.model_memory_bytes)} of ${bytes(metrics.model_memory_limit_bytes)}`) : []),
       ...tile("Connections", metrics.connections),
       ...tile("Up for", duration(now - metrics.start)),
       ...(metrics.workers ? tile("Workers", `${metrics.workers}${metrics.worker_restarts ? `, ${metrics.worker_restarts} restarted` : ""}`) : []),

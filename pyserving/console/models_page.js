@@ -3,8 +3,8 @@
 import { sparkline } from "./charts.js";
 import { h, renderIfChanged } from "./dom.js";
 import { latency, okRate } from "./figures.js";
-import { live, subscribe } from "./live.js";
-import { modelState, shownVersions } from "./states.js";
+import { live, processesOf, subscribe } from "./live.js";
+import { isAsleep, modelState, shownVersions } from "./states.js";
 import { duration, plural, rate } from "./text.js";
 
 export function modelsPage() {
@@ -14,9 +14,10 @@ export function modelsPage() {
 
   function update() {
     const ready = live.models.filter((model) => modelState(model).word.startsWith("Ready")).length;
+    const asleep = live.models.filter(isAsleep).length;
     summary.textContent = !live.models.length
       ? "No model is configured."
-      : ready === live.models.length ? `${plural(ready, "model")}, all ready` : `${ready} of ${plural(live.models.length, "model")} ready`;
+      : ready === live.models.length ? `${plural(ready, "model")}, all ready` : `${ready} of ${plural(live.models.length, "model")} ready${asleep ? `, ${asleep} asleep until a request needs ${asleep === 1 ? "it" : "them"}` : ""}`;
     renderIfChanged(list, live.models.map((model) => model.name), () => live.models.map(newRow));
     for (const model of live.models) fillRow(model);
   }
@@ -37,12 +38,15 @@ export function modelsPage() {
   function fillRow(model) {
     const { facts, traffic } = places.get(model.name);
     const { kind, word } = modelState(model);
-    renderIfChanged(facts, [model.versions, model.labels, word], () => [
+    renderIfChanged(facts, [model.versions, model.labels, model.default, model.manual, model.pinned, model.traffic, processesOf(model), word], () => [
       h("span", { class: `chip ${kind}` }, word),
       shownVersions(model)
         .filter((one) => one.state !== "END" || one.error)
-        .map((one) => h("span", { class: "tag" }, `v${one.version}${one.error ? " failed" : one.state === "AVAILABLE" ? "" : ` ${one.state.toLowerCase()}`}`)),
+        .map((one) => h("span", { class: "tag" }, `v${one.version}${one.error ? " failed" : one.state === "AVAILABLE" ? (waits(model, one) ? " waits" : "") : one.dormant ? "" : ` ${one.state.toLowerCase()}`}`)),
       Object.entries(model.labels).map(([label, version]) => h("span", { class: "tag label" }, `${label} → ${version}`)),
+      model.traffic.shares.length > 1 ? h("span", { class: "tag" }, "split") : null,
+      model.pinned ? h("span", { class: "tag" }, "pinned") : null,
+      processesOf(model).some(([, { up }]) => !up) ? h("span", { class: "chip bad" }, "Process down") : null,
       model.versions.find((one) => one.error && one.state === "END" && modelState(model).word === "Failed")
         ? h("p", { class: "problem-text" }, model.versions.find((one) => one.error).error.message)
         : null,
@@ -58,6 +62,8 @@ export function modelsPage() {
       figure(p99 === null ? "–" : duration(p99), "p99"),
     );
   }
+
+  const waits = (model, one) => model.manual && model.default !== null && one.version > model.default;
 
   function figure(value, name) {
     return h("span", { class: "figure" }, h("strong", {}, value), h("span", { class: "muted" }, name));

@@ -5,9 +5,10 @@ import { classNames, classNamesEditor } from "./class_names.js";
 import { choice, h, labelled, select } from "./dom.js";
 import { checkedJson, newField } from "./fields.js";
 import { InputError, imageLayout } from "./images.js";
-import { live } from "./live.js";
+import { askNow, live } from "./live.js";
 import { ServerError, send } from "./server.js";
 import { snippetsView } from "./snippets.js";
+import { isAsleep } from "./states.js";
 import { shapeText } from "./text.js";
 
 const METHODS = { "tensorflow/serving/classify": "classify", "tensorflow/serving/regress": "regress" };
@@ -61,25 +62,43 @@ export function requestForm(name) {
   async function update() {
     const places = ["", ...Object.keys(model()?.labels ?? {}).map((label) => `label ${label}`), ...available().map((one) => `version ${one.version}`)];
     const current = currentVersion();
-    const key = JSON.stringify([places, current]);
+    const asleep = Boolean(model()) && isAsleep(model());
+    const key = JSON.stringify([places, current, asleep]);
     if (key === known) return;
     known = key;
     showChoices(places);
+    if (current === null && asleep) {
+      tell("This model is asleep: it is loaded when a request needs it.", ["Load it now", () => void wake()]);
+      return;
+    }
     if (current === null) {
       const [kind, which] = split(state.place);
       tell(
         kind ? `${kind === "label" ? "Label" : "Version"} ${which} is not served any more.` : "No version of this model can answer now.",
-        kind && available().length ? ["Use the latest version", () => choosePlace("")] : null,
+        kind && available().length ? ["Use the default version", () => choosePlace("")] : null,
       );
       return;
     }
     await fetchSignatures(current);
   }
 
+  // What asks for its signatures has the model loaded; what comes of it is then seen as any change is.
+  async function wake() {
+    tell("Loading …");
+    try {
+      await send(`/console/api/signatures?model=${encodeURIComponent(name)}`);
+    } catch (error) {
+      if (!(error instanceof ServerError)) throw error;
+      known = "";
+      tell(error.message);
+    }
+    askNow();
+  }
+
   function currentVersion() {
     const [kind, which] = split(state.place);
     if (kind === "version") return available().some((one) => String(one.version) === which) ? Number(which) : null;
-    const version = kind === "label" ? model()?.labels[which] : model()?.latest;
+    const version = kind === "label" ? model()?.labels[which] : model()?.default;
     return available().some((one) => one.version === version) ? version : null;
   }
 
@@ -148,7 +167,7 @@ export function requestForm(name) {
 
   function placeText(place, places) {
     const [kind, which] = split(place);
-    if (!kind) return "latest";
+    if (!kind) return "default";
     return `${kind} ${which}${places.includes(place) ? "" : " (gone)"}`;
   }
 

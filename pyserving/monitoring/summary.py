@@ -13,7 +13,8 @@ def summarise(families: Iterable[Family]) -> dict[str, object]:
     ``requests``: by model, ``ok``, ``errors`` by the name of their code, and ``latency``: how many answers fell into
     each bucket of ``latency_bounds`` (microseconds; the last bucket has no limit) and their sum. Requests that ask no
     model to compute, as for a status, are left out of it. ``batches``: how many runs joined so many requests, in
-    buckets of ``batch_bounds``. Memory (bytes) and CPU time are sums over all processes of the server.
+    buckets of ``batch_bounds``. Memory (bytes) and CPU time are sums over all processes of the server. ``processes``:
+    by model and version, of those that have processes of their own: how many are ``up``, and their ``restarts``.
     """
     by_name = {family.name: family for family in families}
     latency = by_name.get(_SERVING + "request_latency")
@@ -29,6 +30,13 @@ def summarise(families: Iterable[Family]) -> dict[str, object]:
         "connections": _sum(by_name.get("pyserving_connections")),
         "start": _sum(by_name.get("pyserving_start_time_seconds")),
         "workers": _sum(by_name.get("pyserving_workers")),
+        "model_memory_bytes": _sum(by_name.get("pyserving_model_memory_bytes")),
+        "model_memory_limit_bytes": _sum(by_name.get("pyserving_model_memory_limit_bytes")),
+        "lazy_loads": _by_model(by_name.get("pyserving_lazy_loads_total")),
+        "evictions": _by_model(by_name.get("pyserving_evictions_total")),
+        "processes": _processes(
+            by_name.get("pyserving_model_process_up"), by_name.get("pyserving_model_process_restarts_total")
+        ),
         "worker_restarts": _sum(by_name.get("pyserving_worker_restarts_total")),
     }
 
@@ -51,6 +59,14 @@ def _requests(counts: Family | None, latency: Family | None) -> dict[str, object
         name: {"ok": ok.get(name, 0), "errors": errors.get(name, {}), "latency": _distribution(times.get(name))}
         for name in sorted({*ok, *errors, *times} - {""})
     }
+
+
+def _processes(up: Family | None, restarts: Family | None) -> dict[str, dict[str, dict[str, object]]]:
+    processes: dict[str, dict[str, dict[str, object]]] = {}
+    for key, family in (("up", up), ("restarts", restarts)):
+        for (name, version), value in (family.values if family else {}).items():
+            processes.setdefault(name, {}).setdefault(version, {})[key] = value
+    return processes
 
 
 def _total(family: Family | None) -> Distribution | None:

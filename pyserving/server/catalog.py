@@ -69,7 +69,12 @@ class Catalog:
             lambda name: self.manager.wake(name),
         )
         self._gatekeeper = Gatekeeper(
-            examiner, self._gate_rules, directory.serving.default, self.rollout.served_before, registry
+            examiner,
+            self._gate_rules,
+            directory.serving.default,
+            self.rollout.served_before,
+            registry,
+            directory.examined,
         )
         stays = stays_of(settings, directory.models)
         residency, resources = new_residency(settings)

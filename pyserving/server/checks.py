@@ -51,14 +51,14 @@ def check_answers(
     return count
 
 
-def check_latency(handle: ServableHandle, folder: str, rules: GateRules, wanted: Callable[[], bool]) -> bool:
-    """Measures where ``folder`` or ``rules`` have a budget, and says whether one has.
+def check_latency(handle: ServableHandle, folder: str, rules: GateRules, wanted: Callable[[], bool]) -> Sequence[float]:
+    """Measures for each budget that ``folder`` and ``rules`` have, and returns the medians in seconds.
 
     Raises FAILED_PRECONDITION where it is exceeded; else as ``check_answers``.
     """
     budgets = [rule for rule in (own_rules(folder).latency, rules.latency) if rule is not None]
     if not budgets:
-        return False
+        return []
     samples = list(islice(_measured(folder, rules), _MEASURED_SAMPLES))
     if not samples:
         raise ServingError(
@@ -66,11 +66,9 @@ def check_latency(handle: ServableHandle, folder: str, rules: GateRules, wanted:
         )
     aside = Aside("pyserving-latency-check", in_background=False)
     try:
-        for budget in budgets:
-            _measure(aside, handle, samples, budget, wanted)
+        return [_measure(aside, handle, samples, budget, wanted) for budget in budgets]
     finally:
         aside.stop()
-    return True
 
 
 def _golden(folder: str, rules: GateRules) -> list[tuple[str, Tolerance]]:
@@ -108,7 +106,7 @@ def _compare(
 
 def _measure(
     aside: Aside, handle: ServableHandle, samples: Sequence[Sample], budget: LatencyRule, wanted: Callable[[], bool]
-) -> None:
+) -> float:
     async def timed(method: Method, request: Any) -> float:
         start = time.perf_counter()
         await answer_recorded(aside.prediction, handle, method, request)
@@ -132,6 +130,7 @@ def _measure(
             f"the median of {budget.runs} runs was {median * 1e3:.3g} ms, and the latency budget is "
             f"{budget.seconds * 1e3:g} ms",
         )
+    return median
 
 
 def _require(wanted: Callable[[], bool]) -> None:

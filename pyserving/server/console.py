@@ -3,7 +3,6 @@
 import platform
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -15,27 +14,25 @@ from pyserving.api.exchange import HttpHandler, HttpRequest, HttpResponse
 from pyserving.api.health import Health
 from pyserving.api.models import Models, ModelSpec
 from pyserving.api.openapi import ServedModel, openapi_document
-from pyserving.api.rest import Collect, Engines
+from pyserving.api.own_page import check_own_page, is_asked_at_loopback
+from pyserving.api.rest import Collect
 from pyserving.api.rpc import Reload
 from pyserving.core.errors import Code, ServingError, invalid_argument
-from pyserving.core.state import ServableState
 from pyserving.monitoring.summary import summarise
 from pyserving.platforms.model import Signature, TensorSpec
 from pyserving.protos import messages
 from pyserving.server.console_files import console_files
+from pyserving.server.console_model import ConsoleModels, Json
 from pyserving.server.directory import Directory
 from pyserving.server.event_log import EventLog
 from pyserving.server.ports import Ports
 from pyserving.server.settings import Settings
 from pyserving.sources.model_config import ModelConfig, config_of
 from pyserving.sources.text_proto import parse_text_proto, write_text_proto
-from pyserving.sources.version_policy import All, Latest, Specific
 from pyserving.transport.listener import port_of
 from pyserving.wire.json_tensors import READABLE
 
 API = "/console/api"
-
-Json = dict[str, object]
 
 _HEADERS = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
@@ -50,7 +47,7 @@ class Console:
         health: Health,
         collect: Collect,
         reload: Reload,
-        engines: Engines,
+        shown: ConsoleModels,
         access: Access,
     ) -> None:
         """To be made before the first event, for the log of them."""
@@ -60,7 +57,7 @@ class Console:
         self._health = health
         self._collect = collect
         self._reload = reload
-        self._engines = engines
+        self._shown = shown
         self._access = access
         self._grpc_port: int | None = None
         self._events = EventLog(directory)
@@ -100,7 +97,7 @@ class Console:
                 "metrics_path": self._settings.metrics_path,
                 "admin": self._may_admin(request),
             },
-            "models": [self._model(model) for model in self._directory.models],
+            "models": self._shown.to_json(),
             "metrics": summarise(await self._collect()),
             "events": [
                 {"when": event.when, "model": event.model, "version": event.version, "state": event.state}
@@ -108,25 +105,6 @@ class Console:
                 for event in self._events.after(after)
             ],
         }
-
-    def _model(self, model: ModelConfig) -> Json:
-        return {
-            "name": model.name,
-            "base_path": model.base_path,
-            "platform": model.platform,
-            "policy": _policy(model),
-            "labels": self._directory.labels.of(model.name),
-            "latest": next(iter(self._directory.serving.available(model.name)), None),
-            "versions": [self._version(state) for state in self._directory.monitor.states(model.name)],
-        }
-
-    def _version(self, state: ServableState) -> Json:
-        version: Json = {"version": state.id.version, "state": state.state.name, "since": state.when}
-        if state.error:
-            version["error"] = {"code": state.error.code.name, "message": state.error.message}
-        if engines := self._engines(state.id):
-            version["engines"] = engines
-        return version
 
     async def _signatures(self, request: HttpRequest) -> Json:
         """Of one model: ``?model=NAME``, also ``&version=NUMBER`` or ``&label=LABEL``. Raises NOT_FOUND."""
@@ -159,15 +137,17 @@ class Console:
 
     async def _openapi(self, _: HttpRequest) -> Json:
         settings = self._settings
-        models = [self._served(model.name) for model in self._directory.models]
+        models = [self._served(model) for model in self._directory.models]
         return openapi_document(
             models,
             health=settings.health,
             metrics_path=settings.metrics_path,
             keys=self._access.asks_for_keys,
+            oip=settings.open_inference_protocol,
         )
 
-    def _served(self, name: str) -> ServedModel:
+    def _served(self, model: ModelConfig) -> ServedModel:
+        name = model.name
         versions: dict[int, Mapping[str, Signature]] = {}
         for version in self._directory.serving.available(name):
             try:
@@ -176,7 +156,8 @@ class Console:
                 continue
             with handle:
                 versions[version] = handle.servable.signatures
-        return ServedModel(name, versions, self._directory.labels.of(name))
+        default = self._directory.serving.default(name)
+        return ServedModel(name, versions, self._directory.labels.of(name), default, model.is_pushed)
 
     def _may_admin(self, request: HttpRequest) -> bool:
         """Whether to show who asks that the config may be changed.
@@ -186,20 +167,17 @@ class Console:
         """
         if self._access.asks_for_keys:
             return self._access.has_role(Role.ADMIN, request.headers)
-        return _is_loopback(_host_of(request.headers.get("host", "")))
+        return is_asked_at_loopback(request.headers)
 
     def _require_admin(self, request: HttpRequest) -> None:
         """Who came so far has the role, or is on this machine. But no page of another site may use that."""
         if self._access.asks_for_keys:
             return  # browsers do not add keys by themselves
-        origin = request.headers.get("origin")
-        if not self._may_admin(request) or (
-            origin is not None and origin.partition("://")[2] != request.headers.get("host")
-        ):
+        check_own_page(request.headers)
+        if not self._may_admin(request):
             raise ServingError(
                 Code.PERMISSION_DENIED,
-                "Without API keys, the config may be changed only by a page of this server at localhost, got "
-                f"{origin or request.headers.get('host', '')}",
+                f"Without API keys, the config may be changed only at localhost, got {request.headers.get('host', '')}",
             )
 
 
@@ -216,18 +194,6 @@ def _query(request: HttpRequest) -> dict[str, str]:
     return {name: values[-1] for name, values in query.items()}
 
 
-def _policy(model: ModelConfig) -> str:
-    match model.version_policy:
-        case All():
-            return "all versions"
-        case Specific(versions):
-            return f"versions {', '.join(map(str, sorted(versions)))}"
-        case Latest(1 | 0):
-            return "latest version"
-        case Latest(count):
-            return f"latest {count} versions"
-
-
 def _signature(signature: Signature) -> Json:
     def tensor(spec: TensorSpec) -> Json:
         shape = None if spec.shape is None else list(spec.shape)
@@ -241,19 +207,3 @@ def _signature(signature: Signature) -> Json:
         "inputs": inputs,
         "outputs": [tensor(spec) for spec in signature.outputs.values()],
     }
-
-
-def _host_of(authority: str) -> str:
-    """Without the port: ``localhost:8501``, ``[::1]:8501``."""
-    if authority.startswith("["):
-        return authority[1:].partition("]")[0]
-    return authority.partition(":")[0]
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

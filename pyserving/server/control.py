@@ -8,6 +8,7 @@ from pyserving.core.servable import ServableId
 from pyserving.core.state import ServableState
 from pyserving.protos import messages
 from pyserving.server.folder import Folder
+from pyserving.server.gate_report import GateReport, GateReports
 from pyserving.server.rollout_rules import GateRules
 from pyserving.sources.model_config import ModelConfig
 from pyserving.validation.report import Tally
@@ -18,11 +19,21 @@ from pyserving.validation.tolerance import Tolerance
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """These are all models, labels (model name → label → version) and directed default versions from now on."""
+    """These are all models, labels (model name → label → version), directed default versions and reports of the gate
+    from now on."""
 
     models: Sequence[ModelConfig]
     labels: Mapping[str, Mapping[str, int]]
     defaults: Mapping[str, int]
+    gate_reports: GateReports
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """The gate has found so much of a version."""
+
+    id: ServableId
+    report: GateReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +82,7 @@ class CheckAnswers:
 
 @dataclass(frozen=True, slots=True)
 class CheckLatency:
-    """See ``checks.check_latency``. The answer is whether there was anything to check."""
+    """See ``checks.check_latency``. The answer is the medians."""
 
     id: ServableId
     rules: GateRules

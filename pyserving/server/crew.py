@@ -16,7 +16,19 @@ from pyserving.monitoring.merge import merge, only_growing
 from pyserving.monitoring.metrics import Family
 from pyserving.platforms.model import Signature
 from pyserving.server.channel import Channel, ChannelClosedError, Handler
-from pyserving.server.control import Accept, CollectOwn, Configure, Load, Retire, Serve, Stop, Tell, Unload, Withdraw
+from pyserving.server.control import (
+    Accept,
+    CollectOwn,
+    Configure,
+    Examined,
+    Load,
+    Retire,
+    Serve,
+    Stop,
+    Tell,
+    Unload,
+    Withdraw,
+)
 from pyserving.server.directory import Directory
 from pyserving.server.folder import Folder
 from pyserving.server.nursery import Child, Nursery
@@ -129,6 +141,9 @@ class Crew:
         """Starts them; returns when all take part. Raises UNAVAILABLE where they cannot be started."""
         loop = asyncio.get_running_loop()
         self._directory.subscribe_to_defaults(lambda: loop.call_soon_threadsafe(self._configure))
+        self._directory.subscribe_to_gate_reports(
+            lambda *report: loop.call_soon_threadsafe(self._tell_connected, Examined(*report))
+        )
         self._keepers = [asyncio.ensure_future(self._keep(number)) for number in range(self._size)]
         await self._until_ready(self._size)
 
@@ -322,11 +337,15 @@ class Crew:
         await asyncio.gather(*(worker.tell(message) for worker in workers))
 
     def _configuration(self) -> Configure:
-        return Configure(self._directory.models, self._directory.labels.all, self._directory.defaults)
+        directory = self._directory
+        return Configure(directory.models, directory.labels.all, directory.defaults, directory.gate_reports)
 
     def _configure(self) -> None:
+        self._tell_connected(self._configuration())
+
+    def _tell_connected(self, message: object) -> None:
         for worker in self._connected:
-            worker.channel.send(self._configuration())
+            worker.channel.send(message)
 
 
 async def remember_metrics(worker: WorkerProcess) -> None:

@@ -1,7 +1,7 @@
 """Reaches versions that workers have loaded, for the gatekeeper of their supervisor."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from pyserving.core.handle import ServedVersion
@@ -31,9 +31,9 @@ class CrewExaminer:
         count: int = self._ask(version, CheckAnswers(version.id, rules), check)
         return count
 
-    def check_latency(self, version: ServedVersion, rules: GateRules, check: Check) -> bool:
-        had_budget: bool = self._ask(version, CheckLatency(version.id, rules), check)
-        return had_budget
+    def check_latency(self, version: ServedVersion, rules: GateRules, check: Check) -> Sequence[float]:
+        medians: Sequence[float] = self._ask(version, CheckLatency(version.id, rules), check)
+        return medians
 
     def begin_mirror(self, version: ServedVersion, tolerance: Tolerance, on_compared: OnCompared) -> None:
         self._on_compared[version.id] = on_compared

@@ -8,6 +8,7 @@ from pyserving.core.labels import VersionLabels
 from pyserving.core.monitor import ServableStateMonitor
 from pyserving.core.servable import ServableId
 from pyserving.core.serving_map import ServingMap
+from pyserving.server.gate_report import GateReport, GateReports, with_report
 from pyserving.sources.model_config import ModelConfig
 
 
@@ -27,9 +28,13 @@ class Directory:
         self.labels = VersionLabels()
         self.defaults: Mapping[str, int] = {}
         """The version that requests get which name none, where that need not be the highest: by model."""
+        self.gate_reports: GateReports = {}
+        """What the gate found of versions, or has found so far."""
         self._listeners: list[Callable[[], None]] = []
         self._default_listeners: list[Callable[[], object]] = []
         self._directing = threading.Lock()
+        self._reporting = threading.Lock()
+        self._report_listeners: list[Callable[[ServableId, GateReport], object]] = []
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Calls ``listener`` after each change of models and labels."""
@@ -38,6 +43,10 @@ class Directory:
     def subscribe_to_defaults(self, listener: Callable[[], object]) -> None:
         """Calls ``listener`` after each change of ``defaults``, on the thread that makes it."""
         self._default_listeners.append(listener)
+
+    def subscribe_to_gate_reports(self, listener: Callable[[ServableId, GateReport], object]) -> None:
+        """Calls ``listener`` with each report of a version, on the thread that makes it."""
+        self._report_listeners.append(listener)
 
     def configure(self, models: Sequence[ModelConfig]) -> None:
         """These are the models that there should be."""
@@ -69,6 +78,13 @@ class Directory:
         for name in self.defaults.keys() | defaults.keys():
             if self.defaults.get(name) != defaults.get(name):
                 self.direct(name, defaults.get(name))
+
+    def examined(self, servable: ServableId, report: GateReport) -> None:
+        """The gate has found so much of a version. Any thread may call."""
+        with self._reporting:
+            self.gate_reports = with_report(self.gate_reports, servable, report)
+        for listener in self._report_listeners:
+            listener(servable, report)
 
     def has_model(self, name: str) -> bool:
         """Whether a model of this name is configured, or was and had versions."""

@@ -1,7 +1,7 @@
 """Reaches versions that are loaded in this process, for its gatekeeper."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle, ServedVersion
@@ -28,7 +28,7 @@ class LocalExaminer:
         with _held(version) as handle:
             return check_answers(self._aside, handle, self._folder(version.id), rules, check.wanted)
 
-    def check_latency(self, version: ServedVersion, rules: GateRules, check: Check) -> bool:
+    def check_latency(self, version: ServedVersion, rules: GateRules, check: Check) -> Sequence[float]:
         with _held(version) as handle:
             return check_latency(handle, self._folder(version.id), rules, check.wanted)
 

@@ -31,6 +31,7 @@ from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.server.admission import new_admission, new_request_memory, terms_of
 from pyserving.server.aside import Aside
 from pyserving.server.console import Console
+from pyserving.server.console_model import ConsoleModels
 from pyserving.server.directory import Directory
 from pyserving.server.key_file import read_api_keys
 from pyserving.server.loaders import Loaders, accelerator_of
@@ -132,7 +133,13 @@ class Front:
         self._console: Console | None = None
         if settings.console:
             self._console = Console(
-                settings, directory, self._health, self._collect_all, reload, accelerator.report, self._access
+                settings,
+                directory,
+                self._health,
+                self._collect_all,
+                reload,
+                ConsoleModels(settings, directory, accelerator.report, self._rollout_report),
+                self._access,
             )
         self._reload = reload
         self._listeners: list[Listener] = []
@@ -299,6 +306,13 @@ class Front:
         report: dict[str, object] = {"default_version": None if default is None else str(default)}
         if shadow := self.mirrors.report(name):
             report["shadow"] = shadow
+        reports = self._directory.gate_reports
+        if gate := {
+            str(servable.version): [check.to_json() for check in checks]
+            for servable, checks in reports.items()
+            if servable.name == name
+        }:
+            report["gate"] = gate
         return report
 
     def _configure(self) -> None:

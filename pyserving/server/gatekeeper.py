@@ -2,19 +2,23 @@
 
 import logging
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServedVersion
 from pyserving.core.servable import ServableId
 from pyserving.monitoring.metrics import Gauge, Labels, Registry
+from pyserving.server.gate_report import CheckReport, GateReport, Outcome
 from pyserving.server.rollout_rules import GateRules, ShadowRule
 from pyserving.validation.report import Tally
 from pyserving.validation.tolerance import Tolerance
 
 ANSWERS, LATENCY, SHADOW = "answers", "latency", "shadow"
+_PROGRESS_SECONDS = 0.5
+"""Between two reports of how far a check has come."""
 
 logger = logging.getLogger("pyserving.server")
 
@@ -53,7 +57,7 @@ class Examiner(Protocol):
         """See ``checks.check_answers``."""
         ...
 
-    def check_latency(self, version: ServedVersion, rules: GateRules, check: Check) -> bool:
+    def check_latency(self, version: ServedVersion, rules: GateRules, check: Check) -> Sequence[float]:
         """See ``checks.check_latency``."""
         ...
 
@@ -78,8 +82,10 @@ class Gatekeeper:
         current: Callable[[str], int | None],
         served_before: Callable[[ServableId], bool],
         registry: Registry,
+        report: Callable[[ServableId, GateReport], object],
     ) -> None:
-        """``rules`` of a model; ``current``: the version that its requests get now, if they get one.
+        """``rules`` of a model; ``current``: the version that its requests get now, if they get one. ``report`` is told
+        what was found of a version, and how far its checks have come, on any thread.
 
         A version that ``served_before`` is not checked again: who rolls back has no time.
         """
@@ -87,6 +93,7 @@ class Gatekeeper:
         self._rules = rules
         self._current = current
         self._served_before = served_before
+        self._report = report
         self._checks: dict[ServableId, Check] = {}
         self._given_up: set[ServableId] = set()
         self._lock = threading.Lock()
@@ -105,17 +112,22 @@ class Gatekeeper:
         check = self._begin(version.id)
         try:
             if not self._served_before(version.id):
-                rules = self._rules(version.id.name)
-                self._judge(version, ANSWERS, check, lambda: self._check_answers(version, rules, check))
-                self._judge(version, LATENCY, check, lambda: self._examiner.check_latency(version, rules, check))
-                if rules.shadow is not None:
-                    shadow = rules.shadow
-                    self._judge(version, SHADOW, check, lambda: self._shadow(version, shadow, rules.tolerance, check))
+                self._examine(version, self._rules(version.id.name), check)
             self._examiner.admit(version)
         finally:
             with self._lock:
                 del self._checks[version.id]
                 self._given_up.discard(version.id)
+
+    def _examine(self, version: ServedVersion, rules: GateRules, check: Check) -> None:
+        report = _Report(lambda found: self._report(version.id, found))
+        self._judge(version, ANSWERS, check, report, lambda: self._check_answers(version, rules, check))
+        self._judge(version, LATENCY, check, report, lambda: self._check_latency(version, rules, check))
+        if rules.shadow is not None:
+            shadow = rules.shadow
+            self._judge(
+                version, SHADOW, check, report, lambda: self._shadow(version, shadow, rules.tolerance, check, report)
+            )
 
     def give_up(self, servable_id: ServableId) -> None:
         with self._lock:
@@ -131,31 +143,42 @@ class Gatekeeper:
                 check.give_up()
         return check
 
-    def _judge(self, version: ServedVersion, name: str, check: Check, work: Callable[[], bool]) -> None:
-        """``work`` says whether there was anything to check."""
+    def _judge(
+        self, version: ServedVersion, name: str, check: Check, report: "_Report", work: Callable[[], str]
+    ) -> None:
+        """``work`` says what it found, and nothing where there was nothing to check."""
         if not check.wanted():
             raise ServingError(Code.CANCELLED, "the version is wanted no more")
         try:
-            if work():
+            if found := work():
                 self._outcomes[version.id.name, name, "passed"] += 1
+                report.tell(name, Outcome.PASSED, found)
         except ServingError as error:
             if error.code is Code.CANCELLED:
                 raise
             self._outcomes[version.id.name, name, "refused"] += 1
+            report.tell(name, Outcome.REFUSED, error.message)
             # Whatever went wrong: it would go wrong again.
             raise ServingError(Code.FAILED_PRECONDITION, f"refused by its check of {name}: {error.message}") from None
 
-    def _check_answers(self, version: ServedVersion, rules: GateRules, check: Check) -> bool:
+    def _check_answers(self, version: ServedVersion, rules: GateRules, check: Check) -> str:
         count = self._examiner.check_answers(version, rules, check)
-        if count:
-            logger.info("%s answers %d golden requests as expected", version.id, count)
-        return bool(count)
+        if not count:
+            return ""
+        logger.info("%s answers %d golden requests as expected", version.id, count)
+        return f"{count} golden requests answered as expected"
 
-    def _shadow(self, version: ServedVersion, rule: ShadowRule, tolerance: Tolerance, check: Check) -> bool:
+    def _check_latency(self, version: ServedVersion, rules: GateRules, check: Check) -> str:
+        medians = self._examiner.check_latency(version, rules, check)
+        return f"median {max(medians) * 1e3:.3g} ms, within the budget" if medians else ""
+
+    def _shadow(
+        self, version: ServedVersion, rule: ShadowRule, tolerance: Tolerance, check: Check, report: "_Report"
+    ) -> str:
         current = self._current(version.id.name)
         if current is None:
             logger.info("%s is not compared with live traffic: no version answers requests yet", version.id)
-            return False
+            return ""
         tally = Tally()
         lock = threading.Lock()
         over = threading.Event()
@@ -170,8 +193,11 @@ class Gatekeeper:
                     tally.merge(one)
                     if decided():
                         over.set()
+                    else:
+                        report.progress(SHADOW, lambda: _progress(tally, rule.requests))
 
         logger.info("%s gets copies of requests until %d answers are compared", version.id, rule.requests)
+        report.tell(SHADOW, Outcome.RUNNING, _progress(tally, rule.requests))
         check.on_give_up(over.set)
         self._examiner.begin_mirror(version, tolerance, on_compared)
         try:
@@ -194,4 +220,32 @@ class Gatekeeper:
                     f"{tally.examples[0].texts[0]}",
                 )
         logger.info("%s answered %d live requests as version %d did", version.id, tally.agreed, current)
-        return True
+        others = f", {wrong} did not agree" if wrong else ""
+        return f"{tally.agreed} live requests answered as version {current} did{others}"
+
+
+class _Report:
+    """What was found of one version. Any thread may call."""
+
+    def __init__(self, tell: Callable[[GateReport], object]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._found: dict[str, CheckReport] = {}
+        self._told = float("-inf")
+
+    def tell(self, check: str, outcome: Outcome, text: str) -> None:
+        with self._lock:
+            self._found[check] = CheckReport(check, outcome, text)
+            self._told = time.monotonic()
+            found = tuple(self._found.values())
+        self._tell(found)
+
+    def progress(self, check: str, text: Callable[[], str]) -> None:
+        """Now and then: a check may come on thousands of times a second."""
+        if time.monotonic() - self._told >= _PROGRESS_SECONDS:
+            self.tell(check, Outcome.RUNNING, text())
+
+
+def _progress(tally: Tally, wanted: int) -> str:
+    wrong = tally.differed + tally.failed
+    return f"{tally.compared} of {wanted} live requests compared" + (f", {wrong} did not agree" if wrong else "")

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from pyserving.server.control import (
     Compared,
     Configure,
     EndMirror,
+    Examined,
     GiveUpCheck,
     Load,
     Promote,
@@ -51,6 +52,8 @@ from pyserving.server.settings import Settings
 from pyserving.transport.balance import Seat
 from pyserving.transport.loop import new_event_loop
 from pyserving.validation.report import Tally
+
+T = TypeVar("T")
 
 logger = logging.getLogger("pyserving.server")
 
@@ -101,10 +104,13 @@ class _Worker:
         """Does what the supervisor asks for, and returns the answer."""
         directory, replica = self._directory, self._replica
         match message:
-            case Configure(models, labels, defaults):
+            case Configure(models, labels, defaults, gate_reports):
                 directory.configure(models)
                 directory.assign_labels(labels, lambda _: True)
                 directory.direct_all(defaults)
+                directory.gate_reports = gate_reports
+            case Examined(servable, report):
+                directory.examined(servable, report)
             case Tell(states):
                 for state in states:
                     directory.bus.post(state)
@@ -162,8 +168,8 @@ class _Worker:
         return aspired
 
     async def _examine(
-        self, servable: ServableId, examine: Callable[[ServedVersion, GateRules, Check], int], rules: GateRules
-    ) -> int:
+        self, servable: ServableId, examine: Callable[[ServedVersion, GateRules, Check], T], rules: GateRules
+    ) -> T:
         version, _ = self._replica.version(servable)
         check = self._checks[servable] = Check()
         try:

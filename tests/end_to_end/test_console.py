@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import shutil
 import struct
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from console_browser import PHONE, check_accessibility, needs_chromium, open_window, sync_api, watched
 from console_models import NUMBERS, digits, write_digits
 from google.protobuf import json_format
 
@@ -27,18 +27,9 @@ from pyserving.protos import messages
 from pyserving.sources.model_config import ModelConfig
 from pyserving.sources.version_policy import All
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
 image_module = pytest.importorskip("PIL.Image", reason="needs Pillow")
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-
-OPTIONS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--disable-quic"),
-)
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -65,35 +56,16 @@ def server(models: Path) -> Iterator[RunningServer]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(OPTIONS))
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
-def window(browser: Any) -> Iterator[Any]:
-    """One page for all tests: what Chromium does for a new one takes longer than most of them."""
-    context = browser.new_context(viewport=DESKTOP)
-    page = context.new_page()
-    page.set_default_timeout(10_000)
-    yield page
-    context.close()
+def window() -> Iterator[Any]:
+    with open_window() as page:
+        yield page
 
 
 @pytest.fixture
 def page(window: Any, server: RunningServer) -> Iterator[Any]:
-    """The console, just opened. Nothing may fail in its scripts."""
-    failures: list[str] = []
-    window.on("pageerror", lambda error: failures.append(str(error)))
-    window.set_viewport_size(DESKTOP)
-    window.goto("about:blank")
-    window.goto(f"http://{server.server.ports.rest_address}/")
-    window.wait_for_selector(".model")
-    yield window
+    with watched(window, server.server.ports.rest_address) as page:
+        yield page
     window.unroute_all()
-    assert failures == []
 
 
 def open_model(page: Any, name: str) -> None:
@@ -301,7 +273,7 @@ def test_versions_come_and_go_without_a_reload(page: Any, server: RunningServer,
     send(page)
     page.wait_for_selector(".answer .problem")
     assert page.locator(".answer .problem").inner_text().startswith("Not found\nServable not found for request")
-    page.get_by_role("button", name="Use the latest version").click()
+    page.get_by_role("button", name="Use the default version").click()
     page.wait_for_selector(".notice", state="hidden")
     assert page.get_by_label("Version", exact=True).input_value() == ""
     assert page.evaluate("window.sameDocument") is True
@@ -408,12 +380,10 @@ def show(page: Any, place: str) -> None:
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_accessibility(page: Any, colours: str) -> None:
     page.emulate_media(color_scheme=colours)
-    checker = axe.Axe()
     try:
         for place in PLACES:
             show(page, place)
-            results = checker.run(page)
-            assert results.violations_count == 0, f"{place}: {results.generate_report()}"
+            check_accessibility(page, place)
     finally:
         page.emulate_media(color_scheme="light")
 

@@ -57,7 +57,9 @@ def configs(models: Path) -> list[ModelConfig]:
 def server(models: Path) -> Iterator[RunningServer]:
     from pyserving.platforms.python.options import PythonModels, PythonOptions
 
-    running = RunningServer(configs(models), console=True, python_options=PythonOptions(PythonModels.ON))
+    running = RunningServer(
+        configs(models), console=True, open_inference_protocol=True, python_options=PythonOptions(PythonModels.ON)
+    )
     for version in (1, 2):
         running.settled("scale", version)
     running.settled("broken")
@@ -86,7 +88,7 @@ def test_live_tells_models_versions_errors_and_events(server: RunningServer) -> 
     assert headers["Cache-Control"] == "no-store"
     assert live["server"]["grpc_port"] > 0
     scale, broken = live["models"]
-    assert (scale["name"], scale["latest"], scale["labels"], scale["policy"]) == (
+    assert (scale["name"], scale["default"], scale["labels"], scale["policy"]) == (
         "scale",
         2,
         {"stable": 1},
@@ -96,7 +98,9 @@ def test_live_tells_models_versions_errors_and_events(server: RunningServer) -> 
     (version,) = broken["versions"]
     assert version["state"] == "END"
     assert version["error"]["message"]
-    assert broken["latest"] is None
+    assert broken["default"] is None
+    assert (scale["held"], scale["manual"], scale["lazy"], scale["pinned"]) == (False, False, False, False)
+    assert scale["traffic"] == {"shares": [], "key_header": "x-routing-key"}
     assert live["metrics"]["requests"]["scale"]["ok"] >= 1
     states = [event["state"] for event in live["events"] if event["model"] == "scale" and event["version"] == 1]
     assert states == ["START", "LOADING", "AVAILABLE"]
@@ -138,6 +142,47 @@ def test_config_is_changed_from_this_machine_alone(models: Path) -> None:
         assert ask(server, "/console/api/live")[1]["models"][0]["labels"] == {"stable": 1}
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models/scale:rollback",
+        "/v1/models/scale:promote",
+        "/v1/models/scale:aspire",
+        "/v2/repository/models/scale/unload",
+        "/v2/repository/models/scale/load",
+        "/console/api/config",
+    ],
+)
+def test_pages_of_other_sites_cannot_do_what_administrators_may(server: RunningServer, path: str) -> None:
+    host = server.server.ports.rest_address
+    port = host.rpartition(":")[2]
+    simple = {"Content_Type": "text/plain"}  # what browsers send to other sites without asking first
+    assert ask(server, path, {}, Origin="http://evil.example", **simple)[0] == 403
+    assert ask(server, path, {}, Origin="null", **simple)[0] == 403
+    named = f"evil.example:{port}"  # a name of its own that leads here
+    assert ask(server, path, {}, Origin=f"http://{named}", Host=named, **simple)[0] == 403
+    assert server.server.directory.serving.available("scale") == [2, 1]
+    # The server's own page gets as far as any client does.
+    status, answer, _ = ask(server, path, ["no object"], Origin=f"http://{host}")
+    assert status == 400, answer
+
+
+def test_promote_and_rollback_over_the_page_s_requests(server: RunningServer) -> None:
+    origin = f"http://{server.server.ports.rest_address}"
+
+    def shown() -> tuple[int, bool]:
+        model = ask(server, "/console/api/live")[1]["models"][0]
+        return model["default"], model["held"]
+
+    assert ask(server, "/v1/models/scale:promote", {"version": 1}, Origin=origin)[0] == 200
+    assert shown() == (1, True)
+    # What is asked without a version is described by the version that answers.
+    base = ask(server, "/openapi.json")[1]["paths"]
+    assert "/v1/models/scale:predict" in base
+    assert ask(server, "/v1/models/scale:promote", {}, Origin=origin)[0] == 200
+    assert shown() == (2, False)
 
 
 def test_config_moves_a_label(server: RunningServer) -> None:
@@ -211,6 +256,28 @@ def test_events_follow_the_life_of_versions(tmp_path: Path) -> None:
         server.stop()
 
 
+def test_openapi_has_rollout_and_the_open_inference_protocol(server: RunningServer) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    _, document, _ = ask(server, "/openapi.json")
+    paths = document["paths"]
+    assert {"/v2", "/v2/models/scale/infer", "/v2/repository/models/broken/load"} <= paths.keys()
+    assert "/v2/models/broken/infer" not in paths
+    assert "/v1/models/scale:aspire" not in paths  # its versions are found, not pushed
+    asked = {"/v1/models/scale:promote": {}, "/v2/models/scale/infer": None, "/v2/repository/index": {}}
+    for path, body in asked.items():
+        operation = paths[path]["post"]
+        content = operation["requestBody"]["content"]["application/json"]
+        (example,) = [one["value"] for one in content["examples"].values()]
+        assert body in (None, example)
+        status, answer, _ = ask(server, path, example)
+        assert status == 200, (path, answer)
+        for schema, value in (
+            (content["schema"], example),
+            (operation["responses"]["200"]["content"]["application/json"]["schema"], answer),
+        ):
+            jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(value)
+
+
 def test_openapi_is_valid_and_says_what_the_server_takes(server: RunningServer) -> None:
     validator = pytest.importorskip("openapi_spec_validator")
     jsonschema = pytest.importorskip("jsonschema")
@@ -224,9 +291,9 @@ def test_openapi_is_valid_and_says_what_the_server_takes(server: RunningServer) 
     assert "/v1/models/broken:predict" not in paths  # no version of it can answer
     assert "/v1/models/broken" in paths
     for path, item in paths.items():
-        if "get" in item and path != "/readyz":
+        if "get" in item:
             status = ask(server, path)[0]
-            assert status == (503 if path == "/readyz" else 200), path
+            assert status == (503 if path in ("/readyz", "/v2/health/ready") else 200), path
 
     def takes(body: object) -> bool:
         content = paths["/v1/models/scale:predict"]["post"]["requestBody"]["content"]["application/json"]
