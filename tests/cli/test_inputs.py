@@ -1,5 +1,7 @@
 """Inputs as they are written on a command line."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +132,18 @@ def test_what_cannot_be_read_is_said(texts: list[str], code: Code, message: str)
     with pytest.raises(ServingError, match=message) as caught:
         read_inputs(texts, FLOATS)
     assert caught.value.code == code
+
+
+def test_what_is_no_usable_picture(tmp_path: Path) -> None:
+    """A text that is called a picture, one that breaks off, and one of 3.6 thousand million pixels in 45 bytes."""
+    pytest.importorskip("PIL")
+    head = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    huge = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + bytes(12)
+    for content in (b"no picture", huge[:20], huge):
+        (tmp_path / "x.png").write_bytes(content)
+        with pytest.raises(ServingError, match="is no picture that can be read") as caught:
+            read_inputs([f"x={tmp_path}/x.png"])
+        assert caught.value.code is Code.INVALID_ARGUMENT
 
 
 def test_a_value_without_a_name_needs_a_single_input() -> None:

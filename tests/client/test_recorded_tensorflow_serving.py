@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import numpy as np
@@ -236,7 +237,7 @@ def test_status_over_grpc(recorded: Recorded, grpc_client: Client, case: Case) -
 @pytest.mark.parametrize("case", cases("rest.status", good=True))
 def test_status_over_rest(recorded: Recorded, rest_client: Client, case: Case) -> None:
     recorded.case, recorded.asked = case, []
-    _, _, _, model, *place = case["path"].split("/")
+    _, _, _, model, *place = (unquote(part) for part in case["path"].split("/"))
     where: dict[str, Any] = {}
     if place:
         where = {"version": int(place[1])} if place[0] == "versions" else {"label": place[1]}
