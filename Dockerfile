@@ -17,6 +17,8 @@ FROM python:3.12-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/pyserving pyserving && mkdir /models
 COPY --from=build /opt/pyserving /opt/pyserving
 COPY --chmod=755 deploy/tf_serving_entrypoint.sh /usr/bin/tf_serving_entrypoint.sh
+# Where the image tensorflow/serving has it, and KServe's runtime for that image starts it.
+RUN ln -s /opt/pyserving/bin/tensorflow_model_server /usr/bin/tensorflow_model_server
 ENV PATH=/opt/pyserving/bin:$PATH MODEL_BASE_PATH=/models MODEL_NAME=model
 EXPOSE 8500 8501
 USER 10001

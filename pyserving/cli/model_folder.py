@@ -1,16 +1,19 @@
-"""What PATH means in ``pyserving serve PATH``: one model, or a folder of several."""
+"""What PATH means in ``pyserving serve PATH``: one model, a folder of several, or a version by itself."""
 
 import os
 
 from pyserving.core.errors import Code, ServingError
+from pyserving.platforms.platform import PlatformContext
+from pyserving.platforms.registry import Platforms
+from pyserving.protos import messages
 from pyserving.sources.base_path import is_object_store
 from pyserving.sources.model_config import ModelConfig
 from pyserving.sources.version_folders import list_versions, parse_version
 
 
 def find_models(path: str, name: str | None = None) -> list[ModelConfig]:
-    """The models under ``path``, which holds either versions (folders named by numbers) or models that do. One in an
-    object store holds versions.
+    """The models under ``path``, which holds either versions (folders named by numbers) or models that do, or is what
+    a version folder is: that is version 1. One in an object store holds versions.
 
     ``name`` names a single model; without it the folder's own name does. Raises ServingError: NOT_FOUND where
     there is no such folder, INVALID_ARGUMENT where it holds neither versions nor models.
@@ -28,12 +31,12 @@ def find_models(path: str, name: str | None = None) -> list[ModelConfig]:
         raise ServingError(Code.NOT_FOUND, f"no folder at {base_path}") from None
     except NotADirectoryError:
         raise ServingError(Code.INVALID_ARGUMENT, f"{base_path} is a file; expected a folder of versions") from None
-    if os.path.exists(os.path.join(base_path, "saved_model.pb")):
-        if parse_version(os.path.basename(base_path)) is not None:
-            hint = f"serve the folder above it: {os.path.dirname(base_path)}"
-        else:
-            hint = "move it into a folder named by its version, such as 1"
-        raise ServingError(Code.INVALID_ARGUMENT, f"{base_path} is itself a SavedModel; {hint}")
+    if not models and Platforms(PlatformContext()).platform_of(base_path) is not None:
+        if name is None and parse_version(own_name) is not None:
+            hint = f"serve the folder above it, {os.path.dirname(base_path)}, or say --name"
+            raise ServingError(Code.INVALID_ARGUMENT, f"{base_path} is itself a version; {hint}")
+        unversioned = messages.ModelOptions.Source.Value("UNVERSIONED")
+        return [ModelConfig(own_name, base_path, options=messages.ModelOptions(source=unversioned))]
     if not models:
         raise ServingError(
             Code.INVALID_ARGUMENT,

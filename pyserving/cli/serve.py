@@ -310,7 +310,8 @@ def serve(
     tracing: bool | None,
     log_format: str,
 ) -> None:
-    """Serves the models under PATH: one model's folder of versions, or a folder of several models.
+    """Serves the models under PATH: one model's folder of versions, a folder of several models, or a model without
+    a version, which becomes version 1.
 
     Without PATH, MODEL_BASE_PATH and MODEL_NAME say what to serve, as in TensorFlow Serving's image.
     """

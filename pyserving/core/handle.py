@@ -27,7 +27,7 @@ class ServableHandle:
 
         Raises RuntimeError if this handle was released.
         """
-        handle = ServableHandle(self._served)
+        handle = SharedHandle(self._served)
         handles = self._served.handles
         handles.add(handle)
         if self not in handles:
@@ -48,6 +48,12 @@ class ServableHandle:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release()
+
+
+class SharedHandle(ServableHandle):
+    """One that a job has beside its request's."""
+
+    __slots__ = ()
 
 
 _uses = count(1)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pyserving.core.errors import Code, ServingError
-from pyserving.core.handle import ServableHandle, ServedVersion
+from pyserving.core.handle import ServableHandle, ServedVersion, SharedHandle
 from pyserving.core.servable import Servable, ServableId, ServableRequest
 
 
@@ -44,6 +44,14 @@ class ServingMap:
     def handles_out(self) -> dict[ServableId, int]:
         """How many handles are out on each version that serves."""
         return {served.id: len(served.handles) for stream in self._serving.values() for served in stream.values()}
+
+    def requests_in_flight(self) -> dict[ServableId, int]:
+        """How many requests hold each version that serves; jobs that they have begun do not count beside them."""
+        return {
+            served.id: sum(not isinstance(handle, SharedHandle) for handle in served.handles.copy())
+            for stream in self._serving.values()
+            for served in stream.values()
+        }
 
     def served(self) -> dict[ServableId, Servable]:
         """All versions that serve. Whoever uses one needs a handle."""

@@ -931,6 +931,7 @@ class ModelOptions(Message):
     Isolation: EnumTypeWrapper
     POLL: int
     PUSH: int
+    UNVERSIONED: int
     Source: EnumTypeWrapper
     isolation: int
     process_memory_limit: int

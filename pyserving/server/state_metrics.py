@@ -91,8 +91,8 @@ def add_front_metrics(
 
     def in_flight() -> dict[Labels, float]:
         counts: Counter[str] = Counter()
-        for servable, handles in serving.handles_out().items():
-            counts[servable.name] += handles
+        for servable, requests in serving.requests_in_flight().items():
+            counts[servable.name] += requests
         return {(name,): count for name, count in counts.items()}
 
     def connections() -> dict[Labels, float]:

@@ -1,6 +1,7 @@
 """Watches base paths and says which of the versions under them are aspired."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pyserving.sources.base_path import local_path
 from pyserving.sources.os_errors import serving_error
 from pyserving.sources.settling import SettlingFolder
 from pyserving.sources.version_choice import Complaints, choose, complaints_about
-from pyserving.sources.version_folders import VersionPath, list_versions
+from pyserving.sources.version_folders import Duplicate, VersionPath, list_versions
 from pyserving.sources.version_policy import Latest, VersionPolicy
 
 logger = logging.getLogger("pyserving.sources")
@@ -22,6 +23,15 @@ class MonitoredServable:
 
     base_path: str
     version_policy: VersionPolicy = field(default_factory=Latest)
+    unversioned: bool = False
+    """``base_path`` is itself the folder of version 1."""
+
+    def list_versions(self) -> tuple[dict[int, VersionPath], list[Duplicate]]:
+        """See ``version_folders.list_versions``; an empty folder holds no version in either case."""
+        base_path = local_path(self.base_path)
+        if not self.unversioned:
+            return list_versions(base_path)
+        return ({1: VersionPath(1, base_path)} if os.listdir(base_path) else {}), []
 
 
 OnVersions = Callable[[str, Sequence[VersionPath]], None]
@@ -156,7 +166,7 @@ class _Stream:
         self._complaints = Complaints()
 
     def servable_changed(self, servable: MonitoredServable) -> None:
-        if servable.base_path != self.servable.base_path:
+        if (servable.base_path, servable.unversioned) != (self.servable.base_path, self.servable.unversioned):
             self._ready.clear()
         self.servable = servable
         self.looked = False
@@ -168,7 +178,7 @@ class _Stream:
         """Lists the base path: the versions to aspire, None where what was aspired before should stay."""
         base_path = self.servable.base_path
         try:
-            found, duplicates = list_versions(local_path(base_path))
+            found, duplicates = self.servable.list_versions()
         except (OSError, ServingError) as error:
             self.looked = True
             self.error = _access_error(base_path, self.name, error)

@@ -39,6 +39,11 @@ class ModelConfig:
         """Its versions are named by an administrator; nobody looks for them."""
         return bool(self.options.source == messages.ModelOptions.Source.Value("PUSH"))
 
+    @property
+    def is_unversioned(self) -> bool:
+        """``base_path`` is itself the folder of the only version, 1."""
+        return bool(self.options.source == messages.ModelOptions.Source.Value("UNVERSIONED"))
+
 
 def single_model(name: str, base_path: str) -> list[ModelConfig]:
     """The config of a server that serves one TensorFlow model.

@@ -3,22 +3,23 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from pyserving.core.errors import ServingError, invalid_argument
-from pyserving.sources.base_path import check_readable, is_object_store, local_path
+from pyserving.sources.base_path import check_readable, is_object_store
 from pyserving.sources.file_system import FileSystemSource, MonitoredServable, OnVersions
 from pyserving.sources.model_config import ModelConfig
 from pyserving.sources.object_store.cache import ModelCache
 from pyserving.sources.object_store.source import ObjectStoreSource, OnState
 from pyserving.sources.push import PushSource
-from pyserving.sources.version_folders import VersionPath, list_versions
+from pyserving.sources.version_folders import VersionPath
 
 
 def check_sources(models: Sequence[ModelConfig]) -> None:
     """Raises INVALID_ARGUMENT for a model that cannot be watched: it needs a package that is missing, or it is to be
-    pushed from an object store."""
+    pushed from an object store, or is unversioned in one."""
     for model in models:
-        if model.is_pushed and is_object_store(model.base_path):
+        if (model.is_pushed or model.is_unversioned) and is_object_store(model.base_path):
+            source = "PUSH" if model.is_pushed else "UNVERSIONED"
             raise invalid_argument(
-                f"Expected model {model.name}, whose source is PUSH, to have its base path on this machine; got "
+                f"Expected model {model.name}, whose source is {source}, to have its base path on this machine; got "
                 f"{model.base_path}"
             )
         try:
@@ -92,7 +93,7 @@ class ModelSource:
         try:
             if is_object_store(model.base_path):
                 return self._buckets.cached(model.base_path)
-            return list_versions(local_path(model.base_path))[0]
+            return _monitored(model).list_versions()[0]
         except (OSError, ServingError):
             return {}
 
@@ -117,10 +118,10 @@ def _owners(models: Sequence[ModelConfig]) -> dict[str, str]:
 
 def _divided(models: Sequence[ModelConfig]) -> tuple[dict[str, MonitoredServable], ...]:
     return tuple(
-        {
-            model.name: MonitoredServable(model.base_path, model.version_policy)
-            for model in models
-            if _owner(model) == owner
-        }
+        {model.name: _monitored(model) for model in models if _owner(model) == owner}
         for owner in ("folders", "buckets", "pushed")
     )
+
+
+def _monitored(model: ModelConfig) -> MonitoredServable:
+    return MonitoredServable(model.base_path, model.version_policy, model.is_unversioned)

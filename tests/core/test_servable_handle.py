@@ -57,6 +57,15 @@ def test_a_shared_handle_outlives_the_one_it_came_from(house: House) -> None:
     assert house.told("m", 1)[-1] == "END"
 
 
+def test_a_request_with_a_job_is_one_request(house: House) -> None:
+    with house.manager.serving.acquire("m") as handle:
+        shared = handle.share()
+        assert list(house.manager.serving.handles_out().values()) == [2]
+        assert list(house.manager.serving.requests_in_flight().values()) == [1]
+    assert list(house.manager.serving.requests_in_flight().values()) == [0]
+    shared.release()
+
+
 def test_a_released_handle_cannot_be_shared(house: House) -> None:
     handle = house.manager.serving.acquire("m")
     handle.release()

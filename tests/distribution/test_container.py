@@ -83,6 +83,9 @@ def image(tmp_path_factory: pytest.TempPathFactory, new_venv) -> Path:  # type: 
             subprocess.run(build, check=True, capture_output=True)
             pip = [sys.executable, "-m", "pip", "--python", venv / "bin/python", "install", "--quiet"]
             subprocess.run([*pip, "--no-deps", "--no-index", *wheels.glob("*.whl")], check=True)
+        elif step.startswith("ln -s "):
+            target, link = step.split()[2:]
+            (root / link.lstrip("/")).symlink_to(root / target.lstrip("/"))
         else:
             assert step.startswith("useradd "), f"the test does not know how to run {step!r}"
     return root
@@ -118,6 +121,13 @@ def test_the_container_serves_the_model_that_is_named(container: Serving) -> Non
         assert container.process.poll() is None, container.log()
     answer = container.post_json("/v1/models/half_plus_two_tf2:predict", {"instances": [1.0, 2.0, 5.0]})
     assert answer == (200, {"predictions": [2.5, 3.0, 4.5]})
+
+
+def test_the_server_is_where_the_original_image_has_it(image: Path) -> None:
+    command = [image / "usr/bin/tensorflow_model_server", "--version"]
+    done = subprocess.run(command, env=environment(image), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "PyServing" in done.stdout
 
 
 def test_the_health_check_tells_whether_it_serves(image: Path, container: Serving) -> None:

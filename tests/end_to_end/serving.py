@@ -27,12 +27,13 @@ class Serving:
         env: dict[str, str] | None = None,
         command: Sequence[str] = SERVE,
         ports: tuple[int, int] | None = None,
+        options: Sequence[str] = ("--rest-port={rest}", "--port={grpc}", "--host=127.0.0.1"),
     ) -> None:
-        """``ports``: of REST and of gRPC, by default free ones."""
+        """``ports``: of REST and of gRPC, by default free ones; ``options`` tell the command of them."""
         self.rest, self.grpc = ports or (free_port(), free_port())
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - the process outlives this function
         self.process = subprocess.Popen(
-            [*command, *arguments, f"--rest-port={self.rest}", f"--port={self.grpc}", "--host=127.0.0.1"],
+            [*command, *arguments, *(one.format(rest=self.rest, grpc=self.grpc) for one in options)],
             stderr=self._log,
             env={**os.environ, **(env or {})},
         )

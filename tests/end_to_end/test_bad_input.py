@@ -166,6 +166,16 @@ def test_the_path_of_a_version_in_place_of_its_model(models_folder: Path) -> Non
     assert "serve the folder above it" in text
 
 
+def test_an_unversioned_model_in_a_bucket(tmp_path: Path) -> None:
+    (tmp_path / "models.config").write_text(
+        'model_config_list { config { name: "m" base_path: "s3://b/m" model_platform: "tensorflow" '
+        "pyserving { source: UNVERSIONED } } }"
+    )
+    code, text = run_to_its_end(f"--config={tmp_path / 'models.config'}")
+    assert code == 1
+    assert "whose source is UNVERSIONED, to have its base path on this machine" in text
+
+
 def test_a_port_in_use(server: Serving, models_folder: Path) -> None:
     code, text = run_to_its_end(str(models_folder / "strings"), "--host=127.0.0.1", f"--rest-port={server.rest}")
     assert code == 1

@@ -94,6 +94,23 @@ def test_start_offers_what_the_policy_chooses(
     assert calls.taken() == [("m", versions)]
 
 
+def test_a_base_path_that_is_itself_the_version(
+    tmp_path: Path, base: Path, calls: Calls, make_source: MakeSource
+) -> None:
+    """Folders in it are not versions. It goes when nothing is left in it."""
+    source = make_source({"m": MonitoredServable(str(tmp_path / "m"), unversioned=True)})
+    (tmp_path / "m").mkdir()
+    source.start()
+    assert calls.taken() == [("m", [])]
+    add_version(tmp_path, "m/2")
+    (tmp_path / "m/saved_model.pb").write_bytes(b"graph")
+    source.update({"m": MonitoredServable(str(tmp_path / "m"), unversioned=True)})
+    source.poll()
+    assert calls.queue.get(timeout=30) == ("m", [(1, str(tmp_path / "m"))])
+    source.update({"m": MonitoredServable(str(tmp_path / "m"))})
+    assert calls.queue.get(timeout=30) == ("m", [(2, str(tmp_path / "m/2"))])
+
+
 def test_paths_are_those_of_the_version_folders(base: Path, calls: Calls, make_source: MakeSource) -> None:
     make_source({"m": MonitoredServable(f"{base}/", All()), "u": MonitoredServable(f"file://{base}")}).start()
     assert calls.queue.get() == ("m", [(1, f"{base}/1"), (2, f"{base}/00000002")])
