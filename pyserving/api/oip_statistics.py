@@ -47,6 +47,9 @@ class Statistics:
             part: {"count": self.counts.get(part, 0), "ns": round(self.seconds.get(part, 0.0) * 1e9)}
             for part in (SUCCESS, FAIL, INPUT, INFER, OUTPUT)
         }
+        # perf_analyzer takes the version whose queue was used for the one that it measured. The time in line is part of
+        # that for the engine.
+        parts["queue"] = {"count": self.counts.get(INFER, 0), "ns": 0}
         return {
             "name": servable.name,
             "version": str(servable.version),

@@ -161,6 +161,7 @@ def test_statistics(start: Start, tmp_path: Path) -> None:
     parts = by_http["inference_stats"]
     assert {part: said["count"] for part, said in parts.items()} == {
         "success": 4, "fail": 1, "compute_input": 4, "compute_infer": 4, "compute_output": 4,
+        "queue": 4,
     }  # fmt: skip
     sums = [parts[part]["ns"] for part in ("compute_input", "compute_infer", "compute_output")]
     assert all(sums)
