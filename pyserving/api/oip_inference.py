@@ -101,11 +101,17 @@ class OipInference:
             pieces = predict_streamed(
                 self._stream_engine, handle, signature, request.inputs, outputs, deadline, priority
             )
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    if log:
-                        log.add(partial(predict_messages, spec, signature.name, request.inputs, handle.id, piece))
-                    yield handle.id, piece
+            start = time.perf_counter()
+            try:
+                async with aclosing(pieces):
+                    async for piece in pieces:
+                        if log:
+                            log.add(partial(predict_messages, spec, signature.name, request.inputs, handle.id, piece))
+                        yield handle.id, piece
+            except BaseException:
+                self._statistics.failed(handle.id, time.perf_counter() - start)
+                raise
+            self._statistics.succeeded(handle.id, Watch(infer=time.perf_counter() - start))
             if log:
                 log.end()
 

@@ -170,6 +170,12 @@ def test_statistics(start: Start, tmp_path: Path) -> None:
     assert both["http"].get_inference_statistics("scale", "1")["model_stats"] == [by_http]
     with pytest.raises(InferenceServerException, match="unheard-of"):
         both["http"].get_inference_statistics("unheard-of")
+    request = messages.ModelInferRequest(model_name="scale")
+    request.inputs.add(name="x", datatype="FP32", shape=[1]).contents.fp32_contents.append(1.0)
+    stream = server.channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+    assert len(list(stream(iter([request.SerializeToString()] * 2), timeout=60))) == 2
+    (streamed,) = both["http"].get_inference_statistics("scale")["model_stats"]
+    assert (streamed["inference_count"], streamed["inference_stats"]["queue"]["count"]) == (6, 6)
 
 
 def test_model_configuration(start: Start, tmp_path: Path) -> None:
