@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import numpy as np
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pyserving.cli.asking import (
@@ -25,16 +27,20 @@ from pyserving.cli.asking import (
 from pyserving.cli.ending import Exit, fail, usage_errors
 from pyserving.cli.image_options import image_options, read_image_options
 from pyserving.cli.inputs import read_inputs
-from pyserving.cli.terminal import errors_to, results_to
+from pyserving.cli.load_runs import PERCENTS, LoadRun, LoadRuns, percent_name
+from pyserving.cli.server_usage import UsageMeter, metrics_address
+from pyserving.cli.terminal import results_to
 from pyserving.client import SignatureSpec
-from pyserving.client.call import ModelSpec
+from pyserving.client.call import Call, Codec, ModelSpec
 from pyserving.client.load import Load, LoadGenerator
 from pyserving.client.tls import Tls
 from pyserving.platforms.dtypes import NUMPY_OF, DType
 from pyserving.platforms.model import Array, TensorSpec
 
-PERCENTS = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)
+T = TypeVar("T")
+
 _BARS = 20
+_MOST_IN_SWEEP = 64
 _BUSY = 0.9
 """Of a core: from here on this program may be what limits the rate."""
 
@@ -54,7 +60,7 @@ _BUSY = 0.9
     show_default=True,
     help="Without --inputs, all ones are sent: as many rows.",
 )
-@click.option("-c", "--connections", type=click.IntRange(1, 1000), default=8, show_default=True)
+@click.option("-c", "--connections", type=click.IntRange(1, 1000), help="By default 8; with --sweep 64 at most.")
 @click.option(
     "-r",
     "--rate",
@@ -62,12 +68,18 @@ _BUSY = 0.9
     help="Requests a second, at random moments; by default each connection sends when it has its answer.",
 )
 @click.option(
+    "--sweep",
+    is_flag=True,
+    help="Measure with 1, 2, 4 ... connections, until more bring no more, then at rates: what pyserving plan needs.",
+)
+@click.option("--metrics", metavar="URL", help="REST port that has the server's metrics, where URL is that of gRPC.")
+@click.option(
     "-d",
     "--duration",
     type=click.FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Seconds that are measured.",
+    help="Seconds that are measured, of each load.",
 )
 @click.option(
     "--warmup", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Seconds before that, which are not."
@@ -86,8 +98,10 @@ def bench(
     image_scale: str | None,
     image_gray: bool | None,
     rows: int,
-    connections: int,
+    connections: int | None,
     rate: float | None,
+    sweep: bool,
+    metrics: str | None,
     duration: float,
     warmup: float,
     png: str | None,
@@ -100,57 +114,64 @@ def bench(
     limit itself. Exits with 0 if all was answered, 1 if the server refused any, 2 if the command cannot be right, 3 if
     no server answers.
     """
+    if sweep and (rate is not None or png is not None):
+        raise click.UsageError("--sweep chooses its rates, and has no plot: it goes without --rate and --png")
+    connections = connections or (_MOST_IN_SWEEP if sweep else 8)
     images = read_image_options(image_size, image_scale, image_gray)
     if png is not None:
         _check_matplotlib()
     with connect(urls[0], options) as client, asking():
         name = choose_model(client, model)
         described = choose_signature(client.metadata(name, version=version, label=label), signature)
+        addresses = client.protocols()
     with usage_errors():
         inputs = read_inputs(texts, described.inputs, images) if texts else _ones(described, rows)
         secured = any(options[each] for each in ("tls", "ca", "cert", "key"))
         tls = Tls(options["ca"], options["cert"], options["key"]) if secured else None
         generator = LoadGenerator(urls, connections, tls=tls, token=options["token"], timeout=options["timeout"])
+        if metrics is not None:
+            addresses = [metrics_address(metrics, tls=options["tls"])]
     spec = ModelSpec(name, version, label)
+    meter = UsageMeter(addresses if len(urls) == 1 else (), options)
+    runs = LoadRuns(generator, meter, duration=duration, warmup=warmup, show=not as_json)
     with asking():
-        load = _run(_measure(generator, spec, described, inputs, duration, warmup, rate, not as_json))
-    if as_json:
-        click.echo(json.dumps(_fields(load)))
+        done = _run(
+            _measure(
+                generator,
+                lambda codec: codec.predict(spec, described, inputs, ()),
+                partial(runs.sweep, connections) if sweep else partial(_only, runs, connections, rate),
+            )
+        )
+    if sweep:
+        _tell_sweep(done, {"urls": urls, "model": name, "signature": signature}, as_json=as_json)
+    elif as_json:
+        click.echo(json.dumps(done[0].to_json()))
     else:
-        _show(load)
+        _show(done[0])
     if png is not None:
-        _plot(load, png)
-    if load.failures:
-        fail(f"{load.failures.total()} of {load.requests} requests failed", Exit.FAILED)
+        _plot(done[0].load, png)
+    failed = sum(run.load.failures.total() for run in done)
+    if failed:
+        fail(f"{failed} of {sum(run.load.requests for run in done)} requests failed", Exit.FAILED)
+
+
+async def _only(runs: LoadRuns, connections: int, rate: float | None) -> AsyncIterator[LoadRun]:
+    yield await runs.run(connections, rate)
 
 
 async def _measure(
     generator: LoadGenerator,
-    spec: ModelSpec,
-    signature: SignatureSpec,
-    inputs: Mapping[str, Array],
-    duration: float,
-    warmup: float,
-    rate: float | None,
-    show: bool,
-) -> Load:
+    prepare: Callable[[Codec], Call[object]],
+    measure: Callable[[], AsyncIterator[LoadRun]],
+) -> list[LoadRun]:
     try:
-        await generator.prepare(lambda codec: codec.predict(spec, signature, inputs, ()))
-        load = Load()
-        with _progress(load, warmup + duration, show):
-            for seconds in (warmup, duration):
-                load.latencies.clear()
-                load.failures.clear()
-                if seconds and rate is None:
-                    await generator.closed_loop(seconds, load)
-                elif seconds and rate is not None:
-                    await generator.open_loop(seconds, rate, load)
-        return load
+        await generator.prepare(prepare)
+        return [run async for run in measure()]
     finally:
         await generator.close()
 
 
-def _run(measure: Any) -> Load:
+def _run(measure: Coroutine[Any, Any, T]) -> T:
     """On uvloop where there is one: what sends faster measures better."""
     factory = None
     with contextlib.suppress(ImportError):
@@ -158,33 +179,7 @@ def _run(measure: Any) -> Load:
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        load: Load = runner.run(measure)
-        return load
-
-
-@contextlib.contextmanager
-def _progress(load: Load, seconds: float, show: bool) -> Iterator[None]:
-    """A bar on the terminal, and nothing where there is none."""
-    console = errors_to()
-    if not show or not console.is_terminal:
-        yield
-        return
-    columns = (BarColumn(), TextColumn("{task.fields[answered]} answered"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
-        task = progress.add_task("", total=seconds, answered=0)
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-
-        async def show_it() -> None:
-            while True:
-                await asyncio.sleep(0.25)
-                progress.update(task, completed=loop.time() - start, answered=load.requests, refresh=True)
-
-        showing = loop.create_task(show_it())
-        try:
-            yield
-        finally:
-            showing.cancel()
+        return runner.run(measure)
 
 
 def _ones(signature: SignatureSpec, rows: int) -> dict[str, Array]:
@@ -201,24 +196,34 @@ def _example(spec: TensorSpec, rows: int) -> Array:
     return np.ones(shape, np.float32).astype(NUMPY_OF[spec.dtype])
 
 
-def _fields(load: Load) -> dict[str, Any]:
-    answered = bool(load.latencies)
-    return {
-        "requests": load.requests,
-        "failed": load.failures.total(),
-        "failures": dict(load.failures),
-        "seconds": load.seconds,
-        "requests_per_second": load.rate,
-        "client_cpu": load.cpu_seconds / load.seconds if load.seconds else 0.0,
-        "latency_ms": {_name(p): float(t) * 1e3 for p, t in zip(PERCENTS, load.percentiles(PERCENTS), strict=True)}
-        | {"mean": float(np.mean(load.latencies)) * 1e3}
-        if answered
-        else None,
-    }
+def _tell_sweep(runs: Sequence[LoadRun], what: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        points = [run.to_json() for run in runs]
+        points[0]["service_times_ms"] = runs[0].service_times_ms()
+        click.echo(json.dumps({**what, "points": points}))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("load", no_wrap=True)
+    for heading in ("answers/s", "failed", "p50 ms", "p99 ms", "CPU ms each", "cores", "MB", "cores of this program"):
+        table.add_column(heading, justify="right")
+    for run in runs:
+        load = run.load
+        told = run.to_json()
+        server = told["server"] or {}
+        units = {"cpu_ms_per_request": 1.0, "cores": 1.0, "memory_bytes": 1e6}
+        cpu, cores, memory = (
+            "-" if server.get(name) is None else f"{server[name] / unit:.3g}" for name, unit in units.items()
+        )
+        p50, p99 = (f"{value * 1e3:.3g}" for value in load.percentiles((50.0, 99.0)))
+        sent = f"{run.connections} connections" if run.rate is None else f"{run.rate:.4g} a second"
+        client = f"{told['client_cpu']:.2f}"
+        table.add_row(sent, f"{load.rate:.1f}", str(load.failures.total()), p50, p99, cpu, cores, memory, client)
+    results_to().print(table)
+    _tell_failures([run.load for run in runs])
 
 
-def _show(load: Load) -> None:
-    console = results_to()
+def _show(run: LoadRun) -> None:
+    console, load = results_to(), run.load
     console.print(
         f"[bold]{load.rate:.1f}[/] answers a second: {len(load.latencies)} in {load.seconds:.1f} s, "
         f"{load.failures.total()} failed",
@@ -226,16 +231,27 @@ def _show(load: Load) -> None:
     if load.latencies:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for percent in PERCENTS:
-            table.add_column(_name(percent), justify="right")
+            table.add_column(percent_name(percent), justify="right")
         table.add_row(*(f"{value * 1e3:.3g} ms" for value in load.percentiles(PERCENTS)))
         console.print(table)
         _bars(console, load.latencies)
-    for text, count in load.failures.most_common(5):
-        console.print(f"[red]{count} x[/] {escape(text)}", soft_wrap=True)
+    _tell_failures([load])
+    if run.usage is not None and load.latencies:
+        told = run.usage.to_json(len(load.latencies))
+        console.print(
+            f"the server used {told['cpu_ms_per_request']:.3g} ms of CPU time for each, "
+            f"and has {decimal(int(run.usage.memory))} of memory"
+        )
     if load.seconds and load.cpu_seconds / load.seconds > _BUSY:
         console.print(
             f"[yellow]this program used {load.cpu_seconds / load.seconds:.0%} of a core: the server may do more[/]"
         )
+
+
+def _tell_failures(loads: Sequence[Load]) -> None:
+    failures = sum((load.failures for load in loads), Counter[str]())
+    for text, count in failures.most_common(5):
+        results_to().print(f"[red]{count} x[/] {escape(text)}", soft_wrap=True)
 
 
 def _bars(console: Console, latencies: Sequence[float]) -> None:
@@ -251,10 +267,6 @@ def _histogram(latencies: Sequence[float], bars: int) -> tuple[list[int], list[f
     low, high = max(min(latencies), 1e-6), max(latencies)
     counts, edges = np.histogram(latencies, np.geomspace(low * 0.999, max(high, low * 1.01) * 1.001, bars + 1))
     return counts.tolist(), edges.tolist()
-
-
-def _name(percent: float) -> str:
-    return "max" if percent == 100 else f"p{percent:g}"
 
 
 def _check_matplotlib() -> None:
@@ -281,7 +293,7 @@ def _plot(load: Load, path: str) -> None:
     for percent in (50.0, 99.0):
         value = float(load.percentiles([percent])[0]) * 1e3
         axes.axvline(value, color="black", linewidth=0.8)
-        axes.text(value, max(counts), f" {_name(percent)} {value:.3g} ms", va="top")
+        axes.text(value, max(counts), f" {percent_name(percent)} {value:.3g} ms", va="top")
     axes.set_title(f"{load.rate:.1f} answers a second")
     try:
         figure.savefig(Path(path))

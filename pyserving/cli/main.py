@@ -13,6 +13,7 @@ _COMMANDS = {
     "export": "write a trained model as the next version, all of it or nothing",
     "keys": "make and withdraw API keys for a server",
     "optimize": "find the fastest engine for a version before a server needs it",
+    "plan": "say how many servers a load needs, from a benchmark of one",
     "predict": "send inputs to a server and show the outputs",
     "promote": "make a version of a model the default one",
     "reload": "tell a server which models to serve",

@@ -3,8 +3,6 @@
 import json
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,54 +14,33 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pyserving.cli.asking import connection_options
-from pyserving.cli.ending import Exit, fail, usage_errors
+from pyserving.cli.asking import asking, connection_options
+from pyserving.cli.ending import usage_errors
+from pyserving.cli.server_pages import METRICS_PATH, ServerPages
 from pyserving.cli.terminal import results_to
-from pyserving.client.address import Address, Protocol, parse_address
-from pyserving.client.tls import Tls
+from pyserving.client import Unreachable
+from pyserving.client.address import Protocol, parse_address
+from pyserving.core.errors import ServingError
 from pyserving.monitoring.metrics import Distribution, Family
-from pyserving.monitoring.page_reader import read_page
 from pyserving.monitoring.summary import summarise
-
-_PATH = "/monitoring/prometheus/metrics"
-
-
-class _Gone(Exception):  # noqa: N818
-    """No server answers."""
-
-
-class _Refused(Exception):  # noqa: N818
-    """One does, and says no."""
 
 
 class _Source:
     """What a server tells of itself."""
 
-    def __init__(self, address: Address, path: str, options: Mapping[str, Any]) -> None:
-        self._base = str(address)
+    def __init__(self, pages: ServerPages, path: str) -> None:
+        self._pages = pages
         self._path = path
-        self._timeout = options["timeout"]
-        self._headers = {} if options["token"] is None else {"Authorization": f"Bearer {options['token']}"}
-        self._context = Tls(options["ca"], options["cert"], options["key"]).context() if address.tls else None
 
     def look(self) -> "_Look":
-        families = read_page(self._get(self._path).decode(errors="replace"))
+        families = self._pages.metrics(self._path)
         try:
-            listed = json.loads(self._get("/v1/models"))["models"]
-        except (_Refused, ValueError, KeyError):
+            listed = json.loads(self._pages.get("/v1/models"))["models"]
+        except Unreachable:
+            raise
+        except (ServingError, ValueError, KeyError):
             listed = {}  # TensorFlow Serving has no list of its models
         return _Look(families, listed)
-
-    def _get(self, path: str) -> bytes:
-        request = urllib.request.Request(self._base + path, headers=self._headers)
-        try:
-            with urllib.request.urlopen(request, timeout=self._timeout, context=self._context) as answer:
-                body: bytes = answer.read()
-                return body
-        except urllib.error.HTTPError as error:
-            raise _Refused(f"{path}: HTTP status {error.code}") from None
-        except OSError as error:
-            raise _Gone(f"no answer from {self._base}: {getattr(error, 'reason', error)}") from None
 
 
 class _Look:
@@ -87,7 +64,7 @@ class _Look:
 )
 @click.option("--once", is_flag=True, help="Look for one interval, print, and exit.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: print JSON.")
-@click.option("--metrics-path", default=_PATH, show_default=True)
+@click.option("--metrics-path", default=METRICS_PATH, show_default=True)
 @connection_options
 def top(url: str, interval: float, once: bool, as_json: bool, metrics_path: str, tls: bool, **options: Any) -> None:
     """Shows what the server at URL does, such as http://localhost:8501: rates, latencies, queues, memory.
@@ -101,16 +78,12 @@ def top(url: str, interval: float, once: bool, as_json: bool, metrics_path: str,
         address = parse_address(url, tls=tls)
         if address.protocol is Protocol.GRPC:
             raise click.UsageError("top asks the REST port: give http://HOST:PORT")
-        source = _Source(address.at(Protocol.REST), metrics_path, options)
+        source = _Source(ServerPages(address.at(Protocol.REST), options), metrics_path)
     if once:
-        try:
+        with asking():
             before = source.look()
             time.sleep(interval)
             state = state_of(before, source.look())
-        except _Gone as error:
-            fail(str(error), Exit.UNREACHABLE)
-        except _Refused as error:
-            fail(str(error), Exit.FAILED)
         if as_json:
             click.echo(json.dumps(state))
         else:
@@ -130,8 +103,8 @@ def _watch(url: str, source: _Source, interval: float) -> None:
                     now = source.look()
                     state = state_of(before or now, now)
                     before = now
-                except (_Gone, _Refused) as error:
-                    trouble, before = f"{error}; trying again", None
+                except ServingError as error:
+                    trouble, before = f"{error.message}; trying again", None
                 live.update(_shown(url, state, trouble), refresh=True)
                 time.sleep(interval)
     except KeyboardInterrupt:

@@ -68,15 +68,18 @@ class LoadGenerator:
         self._ways = [await self._way(peer, make) for peer in self._peers]
         await asyncio.gather(*(connection.ask(call, self._timeout) for call, connection in self._ways))
 
-    async def closed_loop(self, seconds: float, load: Load) -> None:
-        """On each connection the next request goes when the last has its answer. Adds to ``load`` as they come."""
+    async def closed_loop(self, seconds: float, load: Load, connections: int | None = None) -> None:
+        """On each connection, or on so many of them, the next request goes when the last has its answer.
+
+        Adds to ``load`` as they come.
+        """
         start, cpu = time.perf_counter(), time.process_time()
 
         async def turn(call: Call[int], connection: Connection) -> None:
             while (now := time.perf_counter()) < start + seconds:
                 await self._one(call, connection, now, load)
 
-        await asyncio.gather(*(turn(*way) for way in self._ways))
+        await asyncio.gather(*(turn(*way) for way in self._ways[:connections]))
         load.seconds, load.cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
 
     async def open_loop(self, seconds: float, rate: float, load: Load) -> None:

@@ -188,8 +188,23 @@ def _export_keras(job: Job, model: Any) -> list[str]:
             archive.add_endpoint(name, method, input_signature=own)
         else:
             raise _no_inputs(name, method_name)
+    _store_weights_once(archive)
     archive.write_out(job.folder, verbose=False)
     return sorted(methods)
+
+
+def _store_weights_once(archive: Any) -> None:
+    """Has the archive list TensorFlow's variables, as its functions do.
+
+    Keras lists its own, which wrap them. To TensorFlow these are others: each weight would be twice on disk, and in the
+    memory of a server.
+    """
+    import keras
+
+    tracked = archive._tf_trackable
+    for name in ("variables", "trainable_variables", "non_trainable_variables"):
+        listed = getattr(tracked, name)
+        setattr(tracked, name, [one.value if isinstance(one, keras.Variable) else one for one in listed])
 
 
 def _build(job: Job, model: Any) -> None:

@@ -23,6 +23,7 @@ from pyserving.exporting import staging
 from pyserving.exporting.job import Job, to_line
 from pyserving.exporting.signature_text import InputText, read_input_signature
 from pyserving.platforms.platform import PlatformContext
+from pyserving.platforms.tensorflow.checkpoint_index import read_variables
 from pyserving.server.local_version import load_here
 from pyserving.server.warmup import FILE as WARMUP
 from pyserving.sources.file_system import FileSystemSource, MonitoredServable
@@ -120,6 +121,13 @@ def test_nothing_of_the_training_is_exported(exported: tuple[Path, dict[str, Any
     text = json.dumps(shown["graphs"])
     assert "Adam" not in text
     assert "optimizer" not in text
+
+
+@pytest.mark.parametrize("name", ["sequential", "keras_file", "h5_file"])
+def test_no_weight_is_stored_twice(exported: tuple[Path, dict[str, Any]], name: str) -> None:
+    """The model is a layer of 3 x 2 weights and 2 biases."""
+    stored = read_variables(str(exported[0] / name))
+    assert sorted(tuple(variable.shape) for variable in stored) == [(2,), (3, 2)]
 
 
 def test_several_signatures(exported: tuple[Path, dict[str, Any]]) -> None:
