@@ -26,14 +26,14 @@ from pyserving.planning.benchmark import read_benchmark
 from pyserving.planning.plan import Planner, Target
 from pyserving.planning.simulation import Balancing
 
-SLEEPS = {"fixed": "0.008", "exponential": "random.expovariate(125)"}
+SLEEPS = {"fixed": "0.004", "exponential": "random.expovariate(250)"}
 CASES = [
-    (1, 75, Balancing.LEAST),
-    (2, 75, Balancing.LEAST),
-    (2, 150, Balancing.LEAST),
-    (3, 225, Balancing.LEAST),
-    (2, 150, Balancing.ROUND_ROBIN),
-    (3, 225, Balancing.ROUND_ROBIN),
+    (1, 130, Balancing.LEAST),
+    (2, 130, Balancing.LEAST),
+    (2, 260, Balancing.LEAST),
+    (3, 390, Balancing.LEAST),
+    (2, 260, Balancing.ROUND_ROBIN),
+    (3, 390, Balancing.ROUND_ROBIN),
 ]
 """Servers, requests a second, how they are spread."""
 _MODEL = """
@@ -75,7 +75,7 @@ def measure(seconds: float) -> Iterator[Outcome]:
     most = max(servers for servers, _, _ in CASES)
     with TemporaryDirectory() as scratch, _servers(Path(scratch), most) as urls:
         for sleep in SLEEPS:
-            told = _bench(urls[:1], sleep, "--sweep", "--duration=6", "--connections=8")
+            told = _bench(urls[:1], sleep, "--sweep", "--duration=4", "--connections=8")
             planner = Planner(read_benchmark(told))
             for servers, rate, balancing in CASES:
                 found = planner.predict(servers, Target(rate, float("inf"), balancing=balancing))
@@ -156,5 +156,5 @@ def lines_of(outcomes: Iterable[Outcome]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    for line in lines_of(measure(14)):
+    for line in lines_of(measure(10)):
         print(line, flush=True)
