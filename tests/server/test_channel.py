@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from pyserving.core.errors import Code, ServingError
+from pyserving.core.servable import ServableId
 from pyserving.protos import messages
 from pyserving.server.channel import Channel, ChannelClosedError
 from pyserving.server.control import Configure
+from pyserving.server.gate_report import CheckReport, Outcome
 from pyserving.sources.model_config import ModelConfig
 from pyserving.transport.loop import new_event_loop
 
@@ -94,7 +96,10 @@ def test_a_config_arrives_whole() -> None:
     logging.log_collector_config.filename_prefix = "/log/x"
     options = messages.ModelOptions(gate=messages.GateOptions(manual=True))
     sent = Configure(
-        [ModelConfig("m", "/base", logging_config=logging, options=options)], {"m": {"stable": 1}}, {"m": 1}
+        [ModelConfig("m", "/base", logging_config=logging, options=options)],
+        {"m": {"stable": 1}},
+        {"m": 1},
+        {ServableId("m", 1): (CheckReport("answers", Outcome.PASSED, "2 golden requests answered as expected"),)},
     )
 
     async def handler(message: Configure) -> Configure:

