@@ -238,8 +238,8 @@ def test_a_server_that_is_killed(proxied: Proxied) -> None:
         clients.wait_for_more(400)
         proxied.start(0)
         proxied.wait_until_asked(0)
-    # nginx keeps no copy of a gRPC request, and cannot send it again: lost is what the server was computing, one for each
-    # of three clients, and what went to a connection whose end nginx had not seen yet.
+    # nginx keeps no copy of a gRPC request, and cannot send it again: lost is what the server was computing, one for
+    # each of three clients, and what went to a connection whose end nginx had not seen yet.
     lost = "gRPC UNAVAILABLE Received http2 header with status: 502"
     assert clients.outcomes.pop(lost, 0) <= (6 if proxied.kind == "nginx" else 0)
     assert clients.outcomes.keys() == {"REST 200", "gRPC OK"}, clients.outcomes
