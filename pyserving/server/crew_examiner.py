@@ -48,7 +48,7 @@ class CrewExaminer:
         if on_compared := self._on_compared.get(servable):
             on_compared(tally)
 
-    def admit(self, version: ServedVersion) -> None:
+    def admit(self, version: ServedVersion, check: Check) -> None:  # noqa: ARG002
         self._wait(self._crew.serve(version.id, self._folder(version.id)))
 
     def _ask(self, version: ServedVersion, question: object, check: Check) -> Any:

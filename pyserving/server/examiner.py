@@ -38,7 +38,7 @@ class LocalExaminer:
     def end_mirror(self, version: ServedVersion) -> None:
         self._loop.call_soon_threadsafe(self._mirrors.end, version.id)
 
-    def admit(self, version: ServedVersion) -> None:
+    def admit(self, version: ServedVersion, check: Check) -> None:
         """The manager does so itself."""
 
 

@@ -5,12 +5,13 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pyserving.api.access import OPEN, Access, Keys, Need, Role
 from pyserving.api.cold_start import ColdStart, Wakes
 from pyserving.api.composition import Composition
-from pyserving.api.exchange import HttpGuard, HttpHandler, Peer, StreamHandler
+from pyserving.api.exchange import HttpGuard, HttpHandler, Peer, RpcHandler, StreamHandler
 from pyserving.api.health_rpc import HealthRpc
 from pyserving.api.models import Models
 from pyserving.api.open_inference import OpenInference
@@ -67,6 +68,18 @@ _SWITCH_SECONDS = 200e-6
 while a load looks through its graph would wait so long, more than once."""
 
 logger = logging.getLogger("pyserving.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What answers requests, whichever way they come."""
+
+    rest: RestApi
+    http: HttpHandler
+    """``rest``, observed if that is wanted."""
+    methods: Mapping[str, RpcHandler]
+    """gRPC methods by full name."""
+    streaming: Mapping[str, StreamHandler]
 
 
 class Operations(Rollouts, Pushes, Protocol):
@@ -158,10 +171,9 @@ class Front:
         if self._console is not None:
             self._console.models.cold_start = cold_start
 
-    async def accept(self, ports: Ports, tls: Tls, seat: Seat | None = None) -> None:
-        """Answers on these ports. With a ``seat`` other processes do so, too, and connections are shared with them."""
+    def handlers(self, ports: Ports | None = None) -> Handlers:
+        """What answers requests, for whoever reads them. ``ports``: for the web console, which links to them."""
         settings = self._settings
-        access = self._access
         models = self._models
         status = StatusApi(self._directory.monitor, models, resolve_labels=settings.resolve_status_labels)
         rpc = RpcApi(
@@ -194,7 +206,7 @@ class Front:
             rollouts=self._rollouts,
             pushes=self._pushes,
             rollout_report=self._rollout_report,
-            pages=self._console.pages(ports) if self._console else {},
+            pages=self._console.pages(ports) if self._console and ports else {},
             fronts={} if oip is None else {"v2": oip.rest(settings.rest_timeout)},
         )
         methods = {**rpc.methods(), **self._rollouts.methods(), **self._pushes.methods()}
@@ -218,7 +230,15 @@ class Front:
             streaming = {name: observer.stream(name, method) for name, method in streaming.items()}
 
         self.served_methods = methods.keys() | streaming.keys()
+        return Handlers(rest, answer, methods, streaming)
 
+    async def accept(self, ports: Ports, tls: Tls, seat: Seat | None = None) -> None:
+        """Answers on these ports. With a ``seat`` other processes do so, too, and connections are shared with them."""
+        settings = self._settings
+        access = self._access
+        observer = self._seeing.observer
+        handlers = self.handlers(ports)
+        rest, methods, streaming = handlers.rest, handlers.methods, handlers.streaming
         memory = self._request_memory
 
         def new_grpc_connection(connections: Connections) -> Connection:
@@ -231,7 +251,7 @@ class Front:
             return access.http_guard(peer, rest.need, rest.headers)
 
         http_refused = None if observer is None else observer.http_refused
-        http1 = Http1Server(answer, settings.http_limits, http_guard, memory, http_refused)
+        http1 = Http1Server(handlers.http, settings.http_limits, http_guard, memory, http_refused)
         fronts: list[tuple[Sequence[socket.socket], NewConnection, ServerTls | None]] = [
             (ports.grpc, new_grpc_connection, tls.grpc),
             (ports.grpc_unix, new_grpc_connection, None),

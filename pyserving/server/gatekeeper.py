@@ -67,8 +67,8 @@ class Examiner(Protocol):
 
     def end_mirror(self, version: ServedVersion) -> None: ...
 
-    def admit(self, version: ServedVersion) -> None:
-        """Requests may see the version from now on."""
+    def admit(self, version: ServedVersion, check: Check) -> None:
+        """Requests may see the version from now on. Raises ServingError where they must not."""
         ...
 
 
@@ -113,7 +113,7 @@ class Gatekeeper:
         try:
             if not self._served_before(version.id):
                 self._examine(version, self._rules(version.id.name), check)
-            self._examiner.admit(version)
+            self._examiner.admit(version, check)
         finally:
             with self._lock:
                 del self._checks[version.id]

@@ -75,8 +75,8 @@ class Loaders:
         """The loader of the version in ``folder``. Nothing is loaded yet."""
         path = folder.path
         loader = self._platforms.loader(servable, path, folder.platform, folder.isolation)
-        if self._settings.workers > 1:
-            loader = StatelessLoader(loader, servable)
+        if self._settings.workers > 1 or self._settings.replicas > 1:
+            loader = StatelessLoader(loader, servable, "worker" if self._settings.workers > 1 else "replica")
         accelerated = self._accelerator.wrap(loader, servable, path) if self._accelerator.enabled else None
         loader = MeasuredLoader(accelerated or loader, path, self._metrics)
         if self._settings.per_model_batching:

@@ -59,6 +59,8 @@ class Settings:
 
     workers: int = 1
     """Processes that answer requests; with more than one, another process leads them."""
+    replicas: int = 1
+    """Servers among which a load balancer divides the requests: with more than one, no model may keep state."""
 
     rest_timeout: float = 30.0
     cors: bool = False

@@ -10,7 +10,9 @@ from pyserving.platforms.model import Model
 class StatelessLoader:
     """A ``Loader`` that loads by another one, and fails with FAILED_PRECONDITION if the model writes state."""
 
-    def __init__(self, loader: Loader, servable: ServableId) -> None:
+    def __init__(self, loader: Loader, servable: ServableId, each: str = "worker") -> None:
+        """``each``: what there are several of."""
+        self._each = each
         self._loader = loader
         self._id = servable
 
@@ -24,8 +26,8 @@ class StatelessLoader:
             self._loader.unload()
             raise ServingError(
                 Code.FAILED_PRECONDITION,
-                f"Servable {self._id} cannot be served by several workers: running {', '.join(writers)} changes "
-                "variables or tables of the model, and each worker has its own. Serve it with one worker",
+                f"Servable {self._id} cannot be served by several {self._each}s: running {', '.join(writers)} changes "
+                f"variables or tables of the model, and each {self._each} has its own. Serve it with one {self._each}",
             )
         return model
 

@@ -1,0 +1,116 @@
+"""What Ray Serve runs besides the ingress: the replicas of models, and what keeps them in step."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ray import serve
+
+from pyserving.api.exchange import HttpRequest
+from pyserving.core.errors import ServingError
+from pyserving.core.state import ServableState
+from pyserving.platforms.registry import find_platforms
+from pyserving.protos import messages
+from pyserving.ray import answers
+from pyserving.ray.answers import HttpAnswer, Metadata, RpcAnswer
+from pyserving.ray.barrier import Barrier, Picture, Report
+from pyserving.ray.replica import Replica, read_models
+from pyserving.server.settings import Settings
+from pyserving.sources.model_config import config_of, models_from_config
+from pyserving.sources.text_proto import read_text_proto
+
+logger = logging.getLogger("pyserving.ray")
+
+
+class Barriers:
+    """The deployment that keeps the replicas of each model in step. It has one replica, and may be replaced: what it
+    knows it hears again from the others. It reads the models' config file, too, for all of them."""
+
+    async def __init__(self, config: bytes, config_file: str, poll_wait: float) -> None:
+        """``config``: as deployed; ``config_file`` is read again every ``poll_wait`` seconds, unless one is empty."""
+        self._running = read_models(config)
+        self._barriers = {model.name: Barrier() for model in self._running}
+        self._following = (
+            asyncio.ensure_future(self._follow(config_file, poll_wait)) if config_file and poll_wait else None
+        )
+
+    async def sync(self, model: str, replica: str, report: Report, known: Picture | None) -> Picture:
+        """See ``Barrier.sync``."""
+        return await self._barriers[model].sync(replica, report, known)
+
+    async def leave(self, model: str, replica: str) -> None:
+        """See ``Barrier.leave``."""
+        self._barriers[model].leave(replica)
+
+    async def _follow(self, path: str, wait: float) -> None:
+        applied = messages.ModelServerConfig()
+        failure = ""
+        while True:
+            try:
+                config = await asyncio.to_thread(read_text_proto, path, messages.ModelServerConfig)
+                if config != applied:
+                    self._apply(config)
+                    applied, failure = config, ""
+            except ServingError as error:
+                if str(error) != failure:
+                    logger.error("Could not apply %s: %s", path, error)
+                    failure = str(error)
+            await asyncio.sleep(wait)
+
+    def _apply(self, config: messages.ModelServerConfig) -> None:
+        models = models_from_config(config, running=self._running, platforms=find_platforms()) or []
+        if {model.name for model in models} != self._barriers.keys():
+            logger.warning("Models that are new in the config file, or gone from it, have to be deployed")
+        for model in models:
+            if barrier := self._barriers.get(model.name):
+                barrier.config = config_of([model]).SerializeToString(deterministic=True)
+
+
+class ModelReplica:
+    """A replica of a model's deployment."""
+
+    async def __init__(self, settings: Settings, config: bytes, barriers: Any) -> None:
+        """``config``: of this model alone (ModelServerConfig); ``barriers``: the handle of Barriers."""
+        (model,) = read_models(config)
+        number = serve.get_replica_context().replica_id.unique_id
+        self._leave = partial(barriers.leave.remote, model.name, number)
+
+        async def sync(report: Report, known: Picture | None) -> Picture:
+            picture: Picture = await barriers.sync.remote(model.name, number, report, known)
+            return picture
+
+        self._replica = Replica(replace(settings, models=[model]), model, sync)
+        try:
+            await self._replica.start()
+        except ServingError as error:
+            # Ray shows the text, and would show a traceback of ours before it.
+            raise RuntimeError(error.message) from None
+
+    async def http(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
+        return await answers.answer_http(self._replica.handlers.http, HttpRequest(method, target, headers, body))
+
+    async def stream_http(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes
+    ) -> AsyncIterator[HttpAnswer | bytes]:
+        async for piece in answers.stream_http(self._replica.handlers.http, HttpRequest(method, target, headers, body)):
+            yield piece
+
+    async def rpc(self, path: str, message: bytes, metadata: Metadata) -> RpcAnswer:
+        return await answers.call(self._replica.handlers.methods[path], message, metadata)
+
+    async def rpc_stream(self, path: str, message: bytes, metadata: Metadata) -> AsyncIterator[RpcAnswer]:
+        async for answer in answers.stream(self._replica.handlers.streaming[path], message, metadata):
+            yield answer
+
+    async def states(self) -> Sequence[ServableState]:
+        """Of all versions."""
+        directory = self._replica.directory
+        return [state for model in directory.models for state in directory.monitor.states(model.name)]
+
+    async def __del__(self) -> None:
+        """Ray Serve calls this when no request is left."""
+        await self._leave()
+        await self._replica.stop()

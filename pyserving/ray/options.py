@@ -1,0 +1,106 @@
+"""What a model's config says of its replicas, as Ray Serve wants to hear it."""
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyserving.core.errors import Code, ServingError, invalid_argument
+from pyserving.protos import messages
+from pyserving.sources.model_config import ModelConfig
+
+_MIN_CONCURRENCY = 100
+"""Requests that a replica takes at a time, unless it aims at more: beyond that they wait for any replica."""
+
+
+def check_model(model: ModelConfig) -> None:
+    """Raises INVALID_ARGUMENT where Ray cannot serve a model as its config says."""
+    ray = model.options.ray
+    where = f"Model {model.name}, pyserving.ray: expected"
+    for name in ("target_ongoing_requests", "num_cpus", "num_gpus", "upscale_delay", "downscale_delay"):
+        if not 0 <= (value := getattr(ray, name)) < math.inf:
+            raise invalid_argument(f"{where} {name} of 0 or more, got {value:g}")
+    if ray.replicas and (ray.min_replicas or ray.max_replicas):
+        raise invalid_argument(f"{where} either replicas, or min_replicas and max_replicas, got both")
+    if ray.min_replicas and ray.min_replicas > ray.max_replicas:
+        raise invalid_argument(
+            f"{where} min_replicas of at most max_replicas, got {ray.min_replicas} and {ray.max_replicas}"
+        )
+    if model.options.lazy:
+        raise invalid_argument(f"Model {model.name}: Ray cannot serve it lazily; replicas load it before they answer")
+    if model.is_pushed:
+        raise invalid_argument(
+            f"Model {model.name}: with Ray, versions are found in folders; pushed to one replica, others would not know"
+        )
+
+
+def max_replicas(model: ModelConfig) -> int:
+    """How many replicas there may be at a time."""
+    ray = model.options.ray
+    return ray.max_replicas or ray.replicas or 1
+
+
+def deployment_name(model: str) -> str:
+    """Of a model's deployment: Serve makes names of files and of actors from it."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", model)
+    return f"model-{plain}" if plain == model else f"model-{plain}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
+
+
+def deployment_options(model: ModelConfig) -> dict[str, Any]:
+    """The options of ``serve.deployment``."""
+    ray = model.options.ray
+    options: dict[str, Any] = {
+        "name": deployment_name(model.name),
+        "ray_actor_options": _resources(ray),
+        "max_ongoing_requests": max(_MIN_CONCURRENCY, math.ceil(2 * ray.target_ongoing_requests)),
+    }
+    if not ray.max_replicas:
+        return options | {"num_replicas": ray.replicas or 1}
+    scaling: dict[str, Any] = {"min_replicas": ray.min_replicas or 1, "max_replicas": ray.max_replicas}
+    if ray.target_ongoing_requests:
+        scaling["target_ongoing_requests"] = ray.target_ongoing_requests
+    if ray.upscale_delay:
+        scaling["upscale_delay_s"] = ray.upscale_delay
+        scaling["look_back_period_s"] = min(30.0, max(1.0, ray.upscale_delay))
+    if ray.downscale_delay:
+        scaling["downscale_delay_s"] = ray.downscale_delay
+    return options | {"autoscaling_config": scaling}
+
+
+def check_placement(models: Sequence[ModelConfig], nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Raises RESOURCE_EXHAUSTED where no node can ever hold a replica. ``nodes``: as ``ray.nodes()`` tells of them."""
+    alive = [node for node in nodes if node.get("Alive")]
+    for model in models:
+        asked = _asked(model.options.ray)
+        if not any(all(node["Resources"].get(name, 0) >= amount for name, amount in asked.items()) for node in alive):
+            listed = "; ".join(
+                f"{node['NodeManagerAddress']} {_text({name: node['Resources'].get(name, 0) for name in asked})}"
+                for node in alive
+            )
+            raise ServingError(
+                Code.RESOURCE_EXHAUSTED,
+                f"No node can hold a replica of model {model.name}: it asks for {_text(asked)}; "
+                f"the nodes have: {listed or 'there are none'}",
+            )
+
+
+def _resources(ray: messages.RayOptions) -> dict[str, float]:
+    options: dict[str, float] = {"num_cpus": ray.num_cpus or 1.0}
+    if ray.num_gpus:
+        options["num_gpus"] = ray.num_gpus
+    if ray.memory:
+        options["memory"] = ray.memory
+    return options
+
+
+def _asked(ray: messages.RayOptions) -> dict[str, float]:
+    names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+    return {names[name]: amount for name, amount in _resources(ray).items()}
+
+
+def _text(resources: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{amount / 2**30:.3g} GiB of memory" if name == "memory" else f"{amount:g} {name}s"
+        for name, amount in resources.items()
+    )

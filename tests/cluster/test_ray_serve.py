@@ -1,0 +1,343 @@
+"""The application on a real Ray cluster of several nodes: what clients get, and what happens when nodes die."""
+
+import contextlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from linear_models import write_linear
+from ray_nodes import PREDICT, SETTINGS, STATUS, RayCluster, Served, linear
+
+from pyserving.core.errors import Code, ServingError
+from pyserving.protos import messages
+from pyserving.sources.model_config import ModelConfig
+from pyserving.sources.version_policy import All
+
+pytestmark = pytest.mark.cluster
+
+Apply = Callable[..., Served]
+ModelDir = Callable[[str], Path]
+
+
+class Load:
+    """Clients that ask one model again and again, over REST and gRPC, until they are stopped."""
+
+    def __init__(self, served: Served, model: str, clients: int = 3) -> None:
+        self.answers: Counter[object] = Counter()
+        """What came, and how often: a prediction, or a failure."""
+        self._served = served
+        self._model = model
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=[number % 2 == 0]) for number in range(clients)]
+
+    def _ask(self, rest: bool) -> None:
+        body = b'{"instances": [0.0]}'
+        data = request(self._model).SerializeToString()
+        while not self._stopped.is_set():
+            if rest:
+                status, answer, _ = self._served.rest(f"/v1/models/{self._model}:predict", body)
+                self.answers[json.loads(answer)["predictions"][0] if status == 200 else (status, answer)] += 1
+            else:
+                code, answer = self._served.rpc(PREDICT, data)
+                self.answers[y_of(answer) if code == "OK" else (code, answer)] += 1
+
+    @property
+    def failures(self) -> dict[object, int]:
+        return {answer: count for answer, count in self.answers.items() if not isinstance(answer, float)}
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join(90)
+
+
+def request(model: str, *x: float) -> messages.PredictRequest:
+    made = messages.PredictRequest(model_spec=messages.ModelSpec(name=model))
+    made.inputs["x"].dtype = messages.DataType.Value("DT_FLOAT")
+    made.inputs["x"].tensor_shape.dim.add(size=len(x or (0.0,)))
+    made.inputs["x"].float_val.extend(x or (0.0,))
+    return made
+
+
+def y_of(answer: bytes) -> float:
+    return float(messages.PredictResponse.FromString(answer).outputs["y"].float_val[0])
+
+
+def until(true: Callable[[], bool], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not within {seconds:g} s"
+        time.sleep(0.1)
+
+
+REST = [
+    ("/v1/models/half_plus_two:predict", b'{"instances": [1.0, 2.0, 5.0]}'),
+    ("/v1/models/half_plus_two/versions/123:predict", b'{"inputs": {"x": [1.0]}}'),
+    ("/v1/models/half_plus_two:classify", b'{"signature_name": "classify_x_to_y", "examples": [{"x": 1.0}]}'),
+    ("/v1/models/half_plus_two:regress", b'{"signature_name": "regress_x_to_y", "examples": [{"x": 1.0}]}'),
+    ("/v1/models/half_plus_two:predict", b'{"instances": ["x"]}'),
+    ("/v1/models/half_plus_two:predict", b'{"instances": [1.0'),
+    ("/v1/models/half_plus_two:predict", b'{"signature_name": "none", "instances": [1.0]}'),
+    ("/v1/models/half_plus_two/versions/9:predict", b'{"instances": [1.0]}'),
+    ("/v1/models/half_plus_two/labels/none:predict", b'{"instances": [1.0]}'),
+    ("/v1/models/half_plus_two", None),
+    ("/v1/models/half_plus_two/metadata", None),
+    ("/v1/models/half_plus_two_tf2:predict", b'{"instances": [{"x": 1.0}, {"x": 2.0}]}'),
+    ("/v1/models/half_plus_two_tf2", None),
+    ("/v1/models/lines/labels/old:predict", b'{"instances": [1.0]}'),
+    ("/v1/models/lines/versions/2:predict", b'{"instances": [1.0]}'),
+    ("/v1/models/lines/labels/old", None),
+    ("/v1/models/none:predict", b'{"instances": [1.0]}'),
+    ("/v1/models/none:predict", b'{"instances": '),
+    ("/v1/models/none", None),
+    ("/v1/models/half_plus_two:explode", b"{}"),
+    ("/nothing", None),
+    ("/readyz", None),
+    ("/healthz", None),
+    ("/v2/health/ready", None),
+    ("/v2/models/half_plus_two_tf2", None),
+    (
+        "/v2/models/lines/infer",
+        b'{"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": [1, 2]}]}',
+    ),
+    ("/v2/models/none/ready", None),
+]
+
+
+def rpcs() -> Iterator[tuple[str, bytes]]:
+    classify = messages.ClassificationRequest(
+        model_spec=messages.ModelSpec(name="half_plus_two", signature_name="classify_x_to_y")
+    )
+    classify.input.example_list.examples.add().features.feature["x"].float_list.value.append(3.0)
+    metadata = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
+    metadata.model_spec.name = "half_plus_two"
+    labelled = request("lines", 1.0)
+    labelled.model_spec.version_label = "old"
+    missing = request("lines", 1.0)
+    missing.model_spec.version.value = 7
+    for made in (request("half_plus_two", 1.0, 2.0), request("lines", 5.0), labelled, missing, request("none", 1.0)):
+        yield PREDICT, made.SerializeToString()
+    yield PREDICT, b"\x0a\xff"
+    yield PREDICT, b""
+    yield "/tensorflow.serving.PredictionService/Classify", classify.SerializeToString()
+    yield "/tensorflow.serving.PredictionService/GetModelMetadata", metadata.SerializeToString()
+    for name in ("half_plus_two", "lines", "none"):
+        yield STATUS, messages.GetModelStatusRequest(model_spec=messages.ModelSpec(name=name)).SerializeToString()
+    infer = messages.ModelInferRequest(model_name="lines")
+    tensor = infer.inputs.add(name="x", datatype="FP32", shape=[1])
+    tensor.contents.fp32_contents.append(2.0)
+    yield "/inference.GRPCInferenceService/ModelInfer", infer.SerializeToString()
+    yield "/inference.GRPCInferenceService/ServerReady", b""
+    yield "/grpc.health.v1.Health/Check", b""
+
+
+def test_clients_get_what_a_server_of_its_own_answers(
+    application: Apply, direct: Callable[..., Served], model_dir: ModelDir, tmp_path: Path
+) -> None:
+    for version in (1, 2):
+        write_linear(tmp_path / "lines", version)
+    share = messages.ModelOptions(ray=messages.RayOptions(num_cpus=0.5))
+    models = [
+        ModelConfig("half_plus_two", str(model_dir("half_plus_two")), options=share),
+        ModelConfig("half_plus_two_tf2", str(model_dir("half_plus_two_tf2")), options=share),
+        ModelConfig("lines", str(tmp_path / "lines"), version_policy=All(), labels={"old": 1, "new": 2}, options=share),
+    ]
+    ours, theirs = application(*models), direct(models)
+    assert ours.rest("/v1/models/lines:predict", b'{"instances": [0]}')[0] == 200
+    for path, body in REST:
+        assert ours.rest(path, body) == theirs.rest(path, body), (path, body)
+    for method, data in rpcs():
+        assert ours.rpc(method, data) == theirs.rpc(method, data), (method, data)
+    events = {"accept": "text/event-stream"}
+    asked = "/v1/models/lines:predict", b'{"instances": [1.0]}', events
+    assert ours.rest(*asked) == theirs.rest(*asked)
+    listed = json.loads(ours.rest("/v1/models")[1])["models"]
+    assert listed.keys() == {"half_plus_two", "half_plus_two_tf2", "lines"}
+
+    status, body, _ = ours.rest("/v1/models/lines:promote", b"{}")
+    assert (status, b"changed by their config file" in body) == (400, True), body
+    code, text = ours.rpc("/tensorflow.serving.ModelService/HandleReloadConfigRequest", b"")
+    assert (code, b"changed by their config file" in text) == ("FAILED_PRECONDITION", True)
+
+
+def test_a_new_version_takes_over_in_all_replicas_without_a_failed_request(application: Apply, tmp_path: Path) -> None:
+    base = tmp_path / "m"
+    write_linear(base, 1)
+    served = application(linear("m", base, replicas=3, num_cpus=0.5))
+    with Load(served, "m") as load:
+        until(lambda: load.answers[1.0] > 20)
+        write_linear(base, 2)
+        until(lambda: served.states("m").get(2) == "AVAILABLE")
+        # It is told of once every replica answers with it.
+        told = [served.rest("/v1/models/m/versions/2:predict", b'{"instances": [0]}')[0] for _ in range(30)]
+        latest = {served.predict("m", 0.0)[0] for _ in range(30)}
+        until(lambda: served.states("m").get(1) == "END")
+    assert load.failures == {}
+    assert set(told) == {200}
+    assert latest == {2.0}
+    assert load.answers[1.0]
+    assert load.answers[2.0]
+
+
+def test_a_version_that_one_replica_cannot_load_is_served_by_none(application: Apply, tmp_path: Path) -> None:
+    base = tmp_path / "m"
+    write_linear(base, 1)
+    served = application(linear("m", base, replicas=2, num_cpus=0.5))
+    lock = tmp_path / "first"
+    source = f"""
+import os
+os.open({str(lock)!r}, os.O_CREAT | os.O_EXCL)  # the second replica to load it fails
+from pyserving import Model, Tensor
+import numpy as np
+
+class Linear(Model):
+    def predict(self, x: Tensor[np.float32, None]) -> {{{{"y": Tensor[np.float32, None]}}}}:
+        return {{{{"y": x}}}}
+"""
+    write_linear(base, 2, source=source)
+    until(lambda: served.states("m").get(2) == "END")
+    assert {served.predict("m", 0.0)[0] for _ in range(20)} == {1.0}
+
+
+def test_weights_and_labels_follow_the_config_file(application: Apply, tmp_path: Path) -> None:
+    for version in (1, 2):
+        write_linear(tmp_path / "m", version)
+    config = tmp_path / "models.config"
+    text = f"""
+        model_config_list {{ config {{
+            name: "m" base_path: "{tmp_path}/m" model_platform: "tensorflow"
+            model_version_policy {{ all {{}} }} version_labels {{ key: "stable" value: %d }}
+            pyserving {{ ray {{ replicas: 2 num_cpus: 0.5 }} traffic {{ split {{ version: %d weight: 1 }} }} }}
+        }} }}"""
+    config.write_text(text % (1, 1))
+    from dataclasses import replace
+
+    from pyserving.sources.model_config import read_model_config_file
+
+    models = read_model_config_file(str(config)) or []
+    served = application(*models, settings=replace(SETTINGS, config_file=str(config), config_poll_wait=0.2))
+    assert {served.predict("m", 0.0)[0] for _ in range(10)} == {1.0}
+    config.write_text(text % (2, 2))
+    until(lambda: {served.predict("m", 0.0)[0] for _ in range(10)} == {2.0})
+    stable = {served.rest("/v1/models/m/labels/stable:predict", b'{"instances": [0]}')[1] for _ in range(10)}
+    assert [json.loads(body)["predictions"] for body in stable] == [[2.0]]
+
+
+def test_a_node_that_dies_under_load_takes_no_request_with_it(
+    ray_cluster: RayCluster, application: Apply, tmp_path: Path
+) -> None:
+    write_linear(tmp_path / "m", 1, seconds=0.02)
+    node = ray_cluster.add_node(1, doomed=2)
+    served = application(linear("m", tmp_path / "m", replicas=9))
+    with Load(served, "m", clients=6) as load:
+        until(lambda: load.answers[1.0] > 50)
+        ray_cluster.cluster.remove_node(node, allow_graceful=False)
+        until(lambda: ray_cluster.num_replicas("m") == 8)
+        before = load.answers[1.0]
+        until(lambda: load.answers[1.0] > before + 50)
+        assert load.failures == {}
+        ray_cluster.add_node(1)
+        until(lambda: ray_cluster.num_replicas("m") == 9)
+    assert load.failures == {}
+
+
+def test_a_node_that_dies_during_a_swap_does_not_hold_it_up(
+    ray_cluster: RayCluster, application: Apply, tmp_path: Path
+) -> None:
+    base = tmp_path / "m"
+    write_linear(base, 1)
+    node = ray_cluster.add_node(9)
+    served = application(linear("m", base, replicas=2, num_cpus=5))  # one on each node
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    source = f"""
+import os, time
+open(os.path.join({str(marks)!r}, str(os.getpid())), "w").close()
+time.sleep(4)
+from pyserving import Model, Tensor
+import numpy as np
+
+class Linear(Model):
+    def predict(self, x: Tensor[np.float32, None]) -> {{{{"y": Tensor[np.float32, None]}}}}:
+        return {{{{"y": x + 2}}}}
+"""
+    with Load(served, "m") as load:
+        write_linear(base, 2, source=source)
+        until(lambda: len(list(marks.iterdir())) == 2)  # both load it
+        ray_cluster.cluster.remove_node(node, allow_graceful=False)
+        until(lambda: load.answers[2.0] > 10)
+        assert set(served.predict("m", 0.0)) == {2.0}
+        # In the place of the replica that died comes one with the new version alone.
+        ray_cluster.add_node(5)
+        until(lambda: ray_cluster.num_replicas("m") == 2)
+        until(lambda: served.states("m").get(2) == "AVAILABLE")
+        assert {served.predict("m", 0.0)[0] for _ in range(20)} == {2.0}
+    assert load.failures == {}
+
+
+def test_a_model_that_fits_on_no_node_is_refused(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    write_linear(tmp_path / "big", 1)
+    with pytest.raises(ServingError) as refused:
+        ray_cluster.run(linear("big", tmp_path / "big", num_cpus=64, num_gpus=2))
+    assert refused.value.code is Code.RESOURCE_EXHAUSTED
+    assert "model big: it asks for 64 CPUs, 2 GPUs; the nodes have: " in refused.value.message
+    assert "8 CPUs, 0 GPUs" in refused.value.message
+
+
+def test_a_model_that_does_not_load_says_why(ray_cluster: RayCluster, application: Apply, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ServingError, match="No version of model empty is found under") as refused:
+        application(linear("empty", tmp_path / "empty"))
+    assert refused.value.code is Code.UNAVAILABLE
+
+
+def test_replicas_come_and_go_with_the_requests_that_wait(
+    ray_cluster: RayCluster, application: Apply, tmp_path: Path
+) -> None:
+    write_linear(tmp_path / "m", 1, seconds=0.05)
+    model = linear(
+        "m",
+        tmp_path / "m",
+        num_cpus=0.5,
+        min_replicas=1,
+        max_replicas=3,
+        target_ongoing_requests=1,
+        upscale_delay=1,
+        downscale_delay=1,
+    )
+    served = application(model)
+    assert ray_cluster.num_replicas("m") == 1
+    with Load(served, "m", clients=6) as load:
+        until(lambda: ray_cluster.num_replicas("m") == 3)
+    until(lambda: ray_cluster.num_replicas("m") == 1)
+    assert served.predict("m", 0.0) == [1.0]
+    assert load.failures == {}
+
+
+def test_the_builder_makes_the_application_of_a_command_line(ray_cluster: RayCluster, tmp_path: Path) -> None:
+    from ray import serve
+
+    from pyserving.ray import build
+
+    write_linear(tmp_path / "m", 1)
+    with contextlib.closing(_Running(serve, tmp_path, build)):
+        assert ray_cluster.served.predict("m", 1.0) == [3.0]
+
+
+class _Running:
+    def __init__(self, serve: Any, folder: Path, build: Any) -> None:
+        self._serve = serve
+        serve.run(build({"model_name": "m", "model_base_path": str(folder / "m"), "python_models": "on"}), name="built")
+
+    def close(self) -> None:
+        self._serve.delete("built")
