@@ -1,6 +1,7 @@
 """What Ray Serve runs besides the ingress: the replicas of models, and what keeps them in step."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,9 @@ from pyserving.server.settings import Settings
 from pyserving.sources.model_config import config_of, models_from_config
 from pyserving.sources.text_proto import read_text_proto
 
+_LEAVE_SECONDS = 1.0
+"""What the barrier may take to hear of a replica's end: it would notice by itself."""
+
 logger = logging.getLogger("pyserving.ray")
 
 
@@ -29,7 +33,7 @@ class Barriers:
     """The deployment that keeps the replicas of each model in step. It has one replica, and may be replaced: what it
     knows it hears again from the others. It reads the models' config file, too, for all of them."""
 
-    async def __init__(self, config: bytes, config_file: str, poll_wait: float) -> None:
+    async def __init__(self, config: bytes, config_file: str, poll_wait: float) -> None:  # type: ignore[misc]  # Ray awaits it
         """``config``: as deployed; ``config_file`` is read again every ``poll_wait`` seconds, unless one is empty."""
         self._running = read_models(config)
         self._barriers = {model.name: Barrier() for model in self._running}
@@ -72,7 +76,7 @@ class Barriers:
 class ModelReplica:
     """A replica of a model's deployment."""
 
-    async def __init__(self, settings: Settings, config: bytes, barriers: Any) -> None:
+    async def __init__(self, settings: Settings, config: bytes, barriers: Any) -> None:  # type: ignore[misc]  # Ray awaits it
         """``config``: of this model alone (ModelServerConfig); ``barriers``: the handle of Barriers."""
         (model,) = read_models(config)
         number = serve.get_replica_context().replica_id.unique_id
@@ -112,5 +116,8 @@ class ModelReplica:
 
     async def __del__(self) -> None:
         """Ray Serve calls this when no request is left."""
-        await self._leave()
+        self._replica.leave()
+        with contextlib.suppress(Exception):  # the barrier may have gone before
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await self._leave()
         await self._replica.stop()

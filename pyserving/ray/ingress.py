@@ -69,7 +69,7 @@ class Ingress:
     answered here, by the same api over what is known of the models' states.
     """
 
-    async def __init__(self, settings: Settings, config: bytes, models: Mapping[str, Any]) -> None:
+    async def __init__(self, settings: Settings, config: bytes, models: Mapping[str, Any]) -> None:  # type: ignore[misc]  # Ray awaits it
         """``config``: of all models (ModelServerConfig); ``models``: the handle of each one's deployment, by name."""
         self._models = models
         self._timeout = settings.rest_timeout

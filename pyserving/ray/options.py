@@ -62,7 +62,9 @@ def deployment_options(model: ModelConfig) -> dict[str, Any]:
         scaling["target_ongoing_requests"] = ray.target_ongoing_requests
     if ray.upscale_delay:
         scaling["upscale_delay_s"] = ray.upscale_delay
+        # What was counted before that says nothing; and Ray wants to count more than once in the time.
         scaling["look_back_period_s"] = min(30.0, max(1.0, ray.upscale_delay))
+        scaling["metrics_interval_s"] = min(10.0, scaling["look_back_period_s"] / 3)
     if ray.downscale_delay:
         scaling["downscale_delay_s"] = ray.downscale_delay
     return options | {"autoscaling_config": scaling}

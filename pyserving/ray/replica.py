@@ -113,9 +113,13 @@ class Replica:
         await self._follower.join()
         self.catalog.keep(self._name, frozenset())
 
+    def leave(self) -> None:
+        """Goes on alone: versions change, and nobody is told."""
+        self._follower.stop()
+
     async def stop(self) -> None:
         """Unloads all versions."""
-        self._follower.stop()
+        self.leave()
         await self._front.drain()
         await asyncio.to_thread(self.catalog.stop)
         await self._front.stop()

@@ -88,6 +88,12 @@ class RayCluster:
     def add_node(self, cpus: float, **resources: float) -> Any:
         return self.cluster.add_node(num_cpus=cpus, resources=resources, **self._small)
 
+    def num_cpus(self) -> int:
+        """Of all nodes."""
+        import ray
+
+        return int(ray.cluster_resources()["CPU"])
+
     def run(self, *models: ModelConfig, settings: Settings = SETTINGS, **options: Any) -> Served:
         """Serves exactly these models."""
         from pyserving.ray import run
