@@ -105,7 +105,7 @@ class Ingress:
             pieces = model.options(stream=True).stream_http.remote(*asked)
             head = await self._in_time(lambda: anext(pieces), name)
             if head.streamed:
-                return StreamingResponse(pieces, head.status, dict(head.headers), head.content_type)
+                return _headed(StreamingResponse(pieces, head.status), head)
             return _response(head)
         return _response(await self._in_time(lambda: model.http.remote(*asked), name))
 
@@ -235,7 +235,11 @@ def _message(answer: RpcAnswer, context: Any) -> Message:
 
 
 def _response(answer: HttpAnswer) -> Response:
-    response = Response(answer.body, answer.status, media_type=None)
+    return _headed(Response(answer.body, answer.status), answer)
+
+
+def _headed(response: Response, answer: HttpAnswer) -> Response:
+    # Not as its media type, to which it would add a charset.
     response.headers["content-type"] = answer.content_type
     for name, value in answer.headers:
         response.headers.append(name, value)

@@ -24,7 +24,7 @@ from pyserving.server.settings import Settings
 from pyserving.server.state_metrics import add_version_metrics
 from pyserving.sources.model_config import ModelConfig, models_from_config
 
-_FIND_SECONDS = 10.0
+_FIND_SECONDS = 5.0
 """Within which a version has to be found, for a replica to start."""
 
 logger = logging.getLogger("pyserving.ray")
