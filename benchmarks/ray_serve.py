@@ -71,7 +71,7 @@ def serve_on_ray(folder: str, replicas: int, rest_port: int, grpc_port: int) -> 
 def direct(folder: Path, rest_port: int, grpc_port: int) -> Iterator[int]:
     """A server with these models; yields its pid."""
     command = [sys.executable, "-m", "pyserving.cli.main", "serve", str(folder), "--host", "127.0.0.1"]
-    ports = ["--rest-port", str(rest_port), "--grpc-port", str(grpc_port)]
+    ports = ["--rest-port", str(rest_port), "--port", str(grpc_port)]
     process = subprocess.Popen([*command, *ports, "--python-models", "on"], stderr=subprocess.DEVNULL)
     ready = f"http://127.0.0.1:{rest_port}/readyz"
     try:

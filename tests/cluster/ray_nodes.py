@@ -51,6 +51,16 @@ class Served:
         except grpc.RpcError as error:
             return error.code().name, error.details().encode()
 
+    def stream(self, method: str, data: bytes) -> list[tuple[str, bytes]]:
+        """What ``rpc`` would return for each answer, and for the failure that may end them."""
+        answers: list[tuple[str, bytes]] = []
+        try:
+            for answer in self.channel.unary_stream(method)(data, timeout=60):
+                answers.append(("OK", answer))
+        except grpc.RpcError as error:
+            answers.append((error.code().name, error.details().encode()))
+        return answers
+
     def predict(self, name: str, *x: float) -> list[float]:
         status, body, _ = self.rest(f"/v1/models/{name}:predict", json.dumps({"instances": x}).encode())
         assert status == 200, body

@@ -167,6 +167,10 @@ def test_clients_get_what_a_server_of_its_own_answers(
         assert ours.rest(path, body) == theirs.rest(path, body), (path, body)
     for method, data in rpcs():
         assert readable(method, ours.rpc(method, data)) == readable(method, theirs.rpc(method, data)), (method, data)
+    streamed = "/tensorflow.serving.PredictionService/PredictStreamed"
+    for name in ("lines", "none"):
+        data = request(name, 1.0).SerializeToString()
+        assert ours.stream(streamed, data) == theirs.stream(streamed, data), name
     events = {"accept": "text/event-stream"}
     asked = "/v1/models/lines:predict", b'{"instances": [1.0]}', events
     assert ours.rest(*asked) == theirs.rest(*asked)
