@@ -72,7 +72,7 @@ def direct(folder: Path, rest_port: int, grpc_port: int) -> Iterator[int]:
     """A server with these models; yields its pid."""
     command = [sys.executable, "-m", "pyserving.cli.main", "serve", str(folder), "--host", "127.0.0.1"]
     ports = ["--rest-port", str(rest_port), "--port", str(grpc_port)]
-    process = subprocess.Popen([*command, *ports, "--python-models", "on"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, *ports, "--python-models", "on"])
     ready = f"http://127.0.0.1:{rest_port}/readyz"
     try:
         subprocess.run(
@@ -89,9 +89,7 @@ def direct(folder: Path, rest_port: int, grpc_port: int) -> Iterator[int]:
 def on_ray(folder: Path, replicas: int, rest_port: int, grpc_port: int) -> Iterator[int]:
     """The same on Ray."""
     command = [sys.executable, "-c", _SERVER, str(folder), str(replicas), str(rest_port), str(grpc_port)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
