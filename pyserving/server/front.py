@@ -195,7 +195,7 @@ class Front:
             self.metrics,
             timeout=settings.rest_timeout,
             cors=settings.cors,
-            keys=access.asks_for_keys,
+            keys=self._access.asks_for_keys,
             health=self._health if settings.health else None,
             engines=self._accelerator.report,
             metrics_path=settings.metrics_path,
