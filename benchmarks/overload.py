@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,7 +26,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from benchmarks import closed_loop, open_loop
+from benchmarks import closed_loop, open_loop, usage
 from benchmarks.exported import base_path
 from benchmarks.running import ROOT, free_port, running
 from benchmarks.workloads import WORKLOADS, Workload
@@ -72,18 +73,20 @@ class Sample:
     """Of the good answers."""
     p99: float
     generator_late_p99: float
+    cpu: float
+    """Of the server, in cores. Less than 1 under overload: others have taken some of the first core."""
 
 
 @contextmanager
-def server(model: str, refuse_late: str, log: Path) -> Iterator[int]:
-    """A server with this model, by its gRPC port."""
+def server(model: str, refuse_late: str, log: Path) -> Iterator[tuple[int, int]]:
+    """A server with this model, by its gRPC port and its process id."""
     port = free_port()
     command = [
         *(*ON_FIRST_CORE, sys.executable, "-m", "pyserving.cli.model_server", "--accelerate=off", f"--port={port}"),
         *(f"--model_name={model}", f"--model_base_path={base_path(model)}", f"--refuse_late_requests={refuse_late}"),
     ]
-    with running(command, port, log=log):
-        yield port
+    with running(command, port, log=log) as pid:
+        yield port, pid
 
 
 def capacity(model: str, port: int, seconds: float) -> float:
@@ -105,11 +108,13 @@ def capacity(model: str, port: int, seconds: float) -> float:
 
 
 def measure(
-    way: str, turn: int, model: str, port: int, load: float, rate: float, seconds: float, deadline: float
+    way: str, turn: int, model: str, port: int, pid: int, load: float, rate: float, seconds: float, deadline: float
 ) -> Sample:
     message = message_of(model)
     url = f"grpc://127.0.0.1:{port}/{METHOD}"
+    before, began = usage.of(pid).cpu_seconds, time.monotonic()
     found = open_loop.start(url, message, rate=rate, seconds=seconds, connections=16, deadline=deadline).result()
+    cpu = (usage.of(pid).cpu_seconds - before) / (time.monotonic() - began)
     good = found.seconds[~found.failed]
     in_time = good[good <= deadline]
     p50, p99 = np.percentile(good, [50, 99], method="higher") * 1e3 if len(good) else (float("nan"), float("nan"))
@@ -124,6 +129,7 @@ def measure(
         float(p50),
         float(p99),
         float(np.percentile(found.late, 99)) * 1e3,
+        cpu,
     )
 
 
@@ -132,12 +138,12 @@ def report(model: str, deadline: float, found: float, samples: list[Sample]) -> 
         f"{model}, deadline {deadline * 1e3:.0f} ms, capacity {found:.1f} requests/s, "
         f"load average at the end {os.getloadavg()[0]:.1f}",
         "",
-        "| | round | load | offered/s | goodput/s | late/s | refused or failed/s | p50 ms | p99 ms |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| | round | load | offered/s | goodput/s | late/s | refused or failed/s | p50 ms | p99 ms | server CPU |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {s.way} | {s.round} | {s.load:g} × | {s.rate:.0f} | {s.goodput:.1f} | {s.late:.1f} | {s.refused:.1f} | "
-        f"{s.p50:.0f} | {s.p99:.0f} |"
+        f"{s.p50:.0f} | {s.p99:.0f} | {s.cpu:.2f} |"
         for s in samples
     ]
     for way in WAYS:
@@ -164,12 +170,14 @@ def main() -> None:
     found = 0.0
     with tempfile.TemporaryDirectory(prefix="overload-") as scratch:
         for way in given.way or WAYS:
-            with server(given.model, WAYS[way], Path(scratch, "log")) as port:
+            with server(given.model, WAYS[way], Path(scratch, "log")) as (port, pid):
                 own = capacity(given.model, port, given.seconds / 2)
                 found = found or own  # one scale for both
                 for turn, load in product(range(1, given.rounds + 1), LOADS):
                     rate = load * found
-                    samples.append(measure(way, turn, given.model, port, load, rate, given.seconds, given.deadline))
+                    samples.append(
+                        measure(way, turn, given.model, port, pid, load, rate, given.seconds, given.deadline)
+                    )
                     print(samples[-1], file=sys.stderr)
     text = "\n".join(report(given.model, given.deadline, found, samples))
     RESULTS.mkdir(parents=True, exist_ok=True)

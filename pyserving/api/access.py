@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pyserving.api.exchange import HttpGuard, HttpResponse, Peer, RpcGuard
+from pyserving.api.own_page import is_own_page
 from pyserving.core.errors import Code, ServingError
 
 logger = logging.getLogger("pyserving.api")
@@ -137,16 +138,19 @@ class Access:
 
         return guard
 
-    def http_guard(self, peer: Peer, need_of: HttpNeed, headers: Sequence[tuple[str, str]]) -> HttpGuard | None:
-        """Of a connection; None: it may do everything. ``headers`` go with each refusal."""
+    def http_guard(self, peer: Peer, need_of: HttpNeed, headers: Sequence[tuple[str, str]]) -> HttpGuard:
+        """Of a connection. ``headers`` go with each refusal."""
         keys = self._keys
-        if keys is None and not self._is_stranger(peer):
-            return None
+        welcome = keys is None and not self._is_stranger(peer)
 
         def guard(method: str, target: str, fields: Mapping[str, str]) -> HttpResponse | None:
+            if welcome and "origin" not in fields:
+                return None
             need = need_of(method, target)
             try:
-                if keys is None:
+                if welcome:
+                    self._check_origin(need, fields)
+                elif keys is None:
                     self._check_address(need)
                 else:
                     self._admit(need, _bytes(fields.get("authorization")), _bytes(fields.get("x-api-key")))
@@ -201,6 +205,13 @@ class Access:
             raise ServingError(
                 Code.PERMISSION_DENIED,
                 "This is for administrators: without API keys it can be asked for on the server's own machine only",
+            )
+
+    def _check_origin(self, need: Need, fields: Mapping[str, str]) -> None:
+        if need.role is Role.ADMIN and not is_own_page(fields, any_name=self._admin_from_anywhere):
+            raise ServingError(
+                Code.PERMISSION_DENIED,
+                "This is for administrators: web pages of another site than this server's own need an API key for it",
             )
 
     def _admit(self, need: Need, authorization: bytes | None, api_key: bytes | None) -> Key | None:

@@ -11,16 +11,15 @@ import orjson
 from pyserving.api.access import OPEN, Need, Role
 from pyserving.api.client_timeout import read_timeout
 from pyserving.api.exchange import HttpRequest, HttpResponse
+from pyserving.api.json_object import read_object
 from pyserving.api.long_work import LONG_BODY, LONG_MESSAGE, on_thread
 from pyserving.api.models import ModelSpec
 from pyserving.api.oip_inference import OipInference
 from pyserving.api.oip_models import model_spec, tensor_metadata
 from pyserving.api.oip_repository import OipRepository
 from pyserving.api.oip_server import EXTENSIONS, NAME, OipServer, config_of
-from pyserving.api.own_page import check_own_page
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.monitoring.serving_metrics import ServingMetrics
-from pyserving.wire.json_request import parse_object
 from pyserving.wire.oip_json import Body, parse_infer, write_infer
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -179,17 +178,15 @@ class OipRest:
         return _json({"model_stats": [statistics.document(servable) for servable, statistics in found.items()]})
 
     async def _load(self, request: HttpRequest, target: _Target) -> HttpResponse:
-        check_own_page(request.headers)
-        await self._repository.load(target.name, _repository_parameters(request.body))
+        await self._repository.load(target.name, await _repository_parameters(request.body))
         return _json({})
 
     async def _unload(self, request: HttpRequest, target: _Target) -> HttpResponse:
-        check_own_page(request.headers)
-        await self._repository.unload(target.name, _repository_parameters(request.body))
+        await self._repository.unload(target.name, await _repository_parameters(request.body))
         return _json({})
 
     async def _index(self, request: HttpRequest, _: _Target) -> HttpResponse:
-        body = parse_object(request.body) if request.body.strip() else {}
+        body = await read_object(request.body)
         ready = body.get("ready", False)
         if not isinstance(ready, bool):
             raise invalid_argument(f"Expected ready to be true or false, got {ready!r}")
@@ -208,8 +205,8 @@ def _json(document: object, status: int = 200) -> HttpResponse:
     return HttpResponse(status, orjson.dumps(document))
 
 
-def _repository_parameters(body: bytes) -> Mapping[str, object]:
-    parameters = parse_object(body).get("parameters", {}) if body.strip() else {}
+async def _repository_parameters(body: bytes) -> Mapping[str, object]:
+    parameters = (await read_object(body)).get("parameters", {})
     if not isinstance(parameters, dict):
         raise invalid_argument(f"Expected parameters to be an object, got {str(parameters)[:80]}")
     return parameters

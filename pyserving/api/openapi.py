@@ -194,18 +194,18 @@ def _takes_examples(signature: Signature, verb: str) -> bool:
 def _predict_request(signature: Signature) -> Json:
     specs = signature.inputs.values()
     names = list(signature.inputs)  # JSON has to name those too that have a default value
-    rows = _named({spec.name: _tensor(spec, row=True) for spec in specs}, names)
+    rows: list[Json] = [_rows(_named({spec.name: _tensor(spec, row=True) for spec in specs}, names))]
     columns = _named({spec.name: _tensor(spec) for spec in specs}, names)
     if len(signature.inputs) == 1:
         (spec,) = specs
-        rows = {"anyOf": [_tensor(spec, row=True), rows]}
+        rows.insert(0, _rows(_tensor(spec, row=True)))
         columns = {"anyOf": [_tensor(spec), columns]}
     forms: list[Json] = [{"required": ["instances"]}, {"required": ["inputs"]}]
     schema: Json = {
         "type": "object",
         "properties": {
             "signature_name": {"const": signature.name},
-            "instances": {"type": "array", "minItems": 1, "items": rows, "description": "row form"},
+            "instances": {**_any_of(rows), "description": "row form"},
             "inputs": {**columns, "description": "column form"},
         },
         "oneOf": forms,
@@ -213,6 +213,10 @@ def _predict_request(signature: Signature) -> Json:
     if signature.name != DEFAULT_SIGNATURE:
         schema["required"] = ["signature_name"]
     return schema
+
+
+def _rows(row: Json) -> Json:
+    return {"type": "array", "minItems": 1, "items": row}
 
 
 def _predict_response(signature: Signature) -> Json:
@@ -353,12 +357,14 @@ _ERROR: Json = {
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
 }
 
-_FEATURE: Json = {"type": ["number", "string", "boolean", "array", "object"]}
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+_FEATURE_VALUE: Json = {"anyOf": [{"type": ["number", "string", "boolean"]}, {"$ref": "#/components/schemas/Base64"}]}
+_FEATURE: Json = {"anyOf": [_FEATURE_VALUE, {"type": "array", "items": _FEATURE_VALUE}]}
 
 _COMMON: dict[str, object] = {
     "Base64": {
         "type": "object",
-        "properties": {"b64": {"type": "string", "contentEncoding": "base64"}},
+        "properties": {"b64": {"type": "string", "contentEncoding": "base64", "pattern": _BASE64}},
         "required": ["b64"],
         "maxProperties": 1,
     },

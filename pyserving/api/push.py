@@ -6,10 +6,10 @@ from typing import Any, Protocol
 import orjson
 
 from pyserving.api.exchange import RpcContext, RpcHandler
+from pyserving.api.json_object import read_object
 from pyserving.api.parse_message import parse_message
 from pyserving.core.errors import invalid_argument
 from pyserving.protos import messages
-from pyserving.wire.json_request import parse_object
 
 _SERVICE = "/pyserving.VersionService/"
 
@@ -33,7 +33,7 @@ class PushApi:
 
     async def answer(self, name: str, data: bytes) -> bytes:
         """The JSON answer to ``{"versions": [{"number": 3, "path": "..."}]}``. Raises ServingError."""
-        body = parse_object(data)
+        body = await read_object(data)
         _check_members(body, "versions")
         listed = body.get("versions")
         if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):

@@ -19,7 +19,6 @@ from pyserving.api.health import Health
 from pyserving.api.inference import classify, regress, serialized_examples
 from pyserving.api.long_work import LONG_BODY, LONG_TENSORS, on_thread, size_of
 from pyserving.api.models import Models, ModelSpec
-from pyserving.api.own_page import check_own_page
 from pyserving.api.predict import Engine, check_predict_method_name, find_rest_signature, predict
 from pyserving.api.push import PushApi
 from pyserving.api.request_log import LogType
@@ -279,10 +278,8 @@ class RestApi:
             case "metadata":
                 return await self._metadata_body(route.spec, deadline)
             case ("promote" | "rollback") as action if self._rollouts is not None:
-                check_own_page(request.headers)
                 return await self._rollouts.answer(action, route.spec.name, request.body)
             case "aspire" if self._pushes is not None:
-                check_own_page(request.headers)
                 return await self._pushes.answer(route.spec.name, request.body)
             case _:
                 return _preflight_body(request)

@@ -6,10 +6,10 @@ from typing import Any, Protocol
 import orjson
 
 from pyserving.api.exchange import RpcContext, RpcHandler
+from pyserving.api.json_object import read_object
 from pyserving.api.parse_message import parse_message
 from pyserving.core.errors import invalid_argument
 from pyserving.protos import messages
-from pyserving.wire.json_request import parse_object
 
 _SERVICE = "/pyserving.RolloutService/"
 
@@ -35,7 +35,7 @@ class RolloutApi:
 
     async def answer(self, action: str, name: str, data: bytes) -> bytes:
         """The JSON answer to ``promote`` or ``rollback`` of a model. ``data``: the body. Raises ServingError."""
-        body = parse_object(data) if data.strip() else {}
+        body = await read_object(data)
         if action == "rollback":
             _check_members(body)
             moved = await self._rollouts.rollback(name)

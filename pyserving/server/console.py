@@ -14,7 +14,7 @@ from pyserving.api.exchange import HttpHandler, HttpRequest, HttpResponse
 from pyserving.api.health import Health
 from pyserving.api.models import Models, ModelSpec
 from pyserving.api.openapi import ServedModel, openapi_document
-from pyserving.api.own_page import check_own_page, is_asked_at_loopback
+from pyserving.api.own_page import is_asked_at_loopback
 from pyserving.api.rest import Collect
 from pyserving.api.rpc import Reload
 from pyserving.core.errors import Code, ServingError, invalid_argument
@@ -170,10 +170,7 @@ class Console:
         return is_asked_at_loopback(request.headers)
 
     def _require_admin(self, request: HttpRequest) -> None:
-        """Who came so far has the role, or is on this machine. But no page of another site may use that."""
-        if self._access.asks_for_keys:
-            return  # browsers do not add keys by themselves
-        check_own_page(request.headers)
+        """Who came so far has the role, or is on this machine and no page of another site."""
         if not self._may_admin(request):
             raise ServingError(
                 Code.PERMISSION_DENIED,

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.servable import ServableId, ServableRequest
@@ -14,6 +15,8 @@ from pyserving.server.rollout_rules import gate_rules, traffic_rules
 from pyserving.sources.model_config import ModelConfig
 from pyserving.sources.version_folders import VersionPath
 
+LOOK_SECONDS = 5.0
+"""How often it is looked whether a version that is waited for can still come: a reload may have taken it away."""
 _REMEMBERED = 10
 """Default versions of the past, by model."""
 
@@ -141,13 +144,14 @@ class Rollout:
     async def _load(self, name: str, version: int) -> None:
         servable = ServableId(name, version)
         monitor = self._directory.monitor
+        mark = monitor.mark()  # before the state is looked at: it may be unloaded in between
         state = monitor.state(servable)
         if state is not None and state.state is State.END and state.error is not None:
             raise ServingError(
                 Code.FAILED_PRECONDITION, f"Version {version} of model {name} failed: {state.error.message}"
             )
         if state is not None and state.state is State.UNLOADING:
-            await self._settled(servable, monitor.mark())
+            await self._settled(servable, mark)
         elif state is not None and state.state is not State.END:
             raise ServingError(
                 Code.FAILED_PRECONDITION,
@@ -158,7 +162,11 @@ class Rollout:
         mark = monitor.mark()
         self._wanted[name] = version
         await asyncio.to_thread(self._changed, name)
-        reached = await self._settled(servable, mark)
+        try:
+            reached = await self._settled(servable, mark)
+        except ServingError:
+            self._wanted.pop(name, None)
+            raise
         if reached.state is not State.AVAILABLE:
             self._wanted.pop(name, None)
             await asyncio.to_thread(self._changed, name)
@@ -166,11 +174,22 @@ class Rollout:
             raise ServingError(Code.FAILED_PRECONDITION, f"Version {version} of model {name} cannot be loaded{reason}")
 
     async def _settled(self, servable: ServableId, mark: int) -> ServableState:
-        """Waits until the version has come to AVAILABLE, or to END since ``mark``."""
+        """Waits until the version has come to AVAILABLE, or to END since ``mark``.
+
+        Raises ABORTED where it is not even on its way.
+        """
         request = ServableRequest(servable.name, servable.version)
         monitor = self._directory.monitor
-        (state,) = await asyncio.to_thread(lambda: monitor.wait_until_available([request], since=mark))
-        return state
+        wait = partial(monitor.wait_until_available, [request], since=mark, timeout=LOOK_SECONDS)
+        while True:
+            try:
+                (state,) = await asyncio.to_thread(wait)
+                return state
+            except ServingError:
+                known = monitor.state(servable)
+                if known is None or known.state is State.END or self._model(servable.name) is None:
+                    text = f"Version {servable.version} of model {servable.name} was taken away before it was loaded"
+                    raise ServingError(Code.ABORTED, text) from None
 
     def _direct(self, name: str, version: int | None) -> None:
         self._directory.direct(name, version)

@@ -140,6 +140,41 @@ def test_web_pages_of_other_origins_may_show_keys(
     assert allowed == ["Content-Type", "Content-Type, Authorization, X-API-Key"]
 
 
+@pytest.mark.parametrize(
+    ("origin", "host", "status"),
+    [
+        (None, None, 404),
+        (None, "server.example", 404),  # no browser
+        ("http://127.0.0.1:{port}", None, 404),  # the console
+        ("http://localhost:{port}", "localhost:{port}", 404),
+        ("http://evil.example", None, 403),
+        ("null", None, 403),
+        ("http://[", None, 403),
+        ("http://127.0.0.1:1", None, 403),
+        ("http://evil.example:{port}", "evil.example:{port}", 403),  # a name that leads here
+    ],
+)
+def test_web_pages_of_other_sites_administer_nothing_without_a_key(
+    start: Callable[..., RunningServer], origin: str | None, host: str | None, status: int
+) -> None:
+    server = start([], open_inference_protocol=True)
+    port = str(server.server.ports.rest_address).rpartition(":")[2]
+    headers = {"Content-Type": "text/plain"}
+    headers |= {} if origin is None else {"Origin": origin.format(port=port)}
+    headers |= {} if host is None else {"Host": host.format(port=port)}
+    for path in ("/v1/models/m:promote", "/v1/models/m:rollback", "/v2/repository/models/m/unload"):
+        assert ask(server, path, b"{}", **headers)[0] == status, path
+    # What all may do, they may.
+    assert ask(server, "/v1/models/m:predict", b'{"instances":[1]}', **headers)[0] == 404
+
+
+def test_where_all_may_administer_pages_of_other_sites_may_not(start: Callable[..., RunningServer]) -> None:
+    server = start([], admin_from_anywhere=True)
+    for origin, status in (("http://server.example", 404), ("http://evil.example", 403)):
+        headers = {"Origin": origin, "Host": "server.example"}
+        assert ask(server, "/v1/models/m:promote", b"{}", **headers)[0] == status
+
+
 OK, DENIED, UNKNOWN = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
 
 

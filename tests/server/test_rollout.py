@@ -18,6 +18,7 @@ from test_version_gate import ON, linear, load, options, predict
 from pyserving.core.servable import ServableId
 from pyserving.core.state import State
 from pyserving.protos import messages
+from pyserving.server import rollout
 from pyserving.sources.model_config import ModelConfig
 from pyserving.sources.version_policy import All
 
@@ -34,6 +35,23 @@ def promote(server: RunningServer, **target: Any) -> tuple[int, int]:
 def rollback(server: RunningServer) -> tuple[int, int]:
     answer = server.call(ROLLOUT + "Rollback", messages.RollbackRequest(model="m"), messages.RolloutResponse)
     return answer.version, answer.previous_version
+
+
+def test_a_version_that_is_taken_away_while_it_is_promoted_keeps_nobody_waiting(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "LOOK_SECONDS", 0.05)
+    base = tmp_path / "m"
+    versions(base, 1, 2)
+    server = start([linear(base)], python_options=ON)
+    server.settled("m", 2)
+    with monkeypatch.context() as gone:  # as if its folder went in the moment between
+        gone.setattr(server.server.catalog, "_kept", lambda *_: {})
+        code, text = refusal(lambda: promote(server, version=1))
+        assert (code, "was taken away" in text) == (grpc.StatusCode.ABORTED, True)
+    assert (add_of(server), available(server)) == (2, [2])
+    assert promote(server, version=1) == (1, 2)
+    assert add_of(server) == 1
 
 
 def refusal(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
