@@ -17,6 +17,7 @@ NewId = Callable[[str, str], str]
 """An operationId that nothing else has, from an action and the name of a model."""
 
 _MOST_EXAMPLE_VALUES = 64
+_NOT_READY = {"503": "Not yet, or not any more"}
 
 
 def rollout_paths(name: str, new_id: NewId, *, pushed: bool) -> Json:
@@ -48,7 +49,7 @@ def oip_server_paths() -> Json:
     return {
         "/v2": _get("server", "v2_server", "About the server (v2)", "V2Object"),
         "/v2/health/live": _get("server", "v2_live", "Is the server alive? (v2)", "V2Object"),
-        "/v2/health/ready": _get("server", "v2_ready", "Can all models answer? (v2)", "V2Object"),
+        "/v2/health/ready": _get("server", "v2_ready", "Can all models answer? (v2)", "V2Object", _NOT_READY),
         "/v2/models/stats": _get("server", "v2_stats", "Statistics of all models (v2)", "V2Object"),
         "/v2/repository/index": _post("server", "v2_index", "All models and versions (v2)", "V2Object", "V2Index", {}),
     }
@@ -76,7 +77,9 @@ def oip_model_paths(name: str, signatures: Mapping[str, Signature], new_id: NewI
             ("/config", "v2_config", "Configuration (v2)"),
         ):
             paths[f"{place}{path}"] = _get(name, new_id(action, name), summary, "V2Object")
-        paths[f"{place}/ready"] = _get(name, new_id("v2_model_ready", name), "Can it answer? (v2)", "V2Object")
+        paths[f"{place}/ready"] = _get(
+            name, new_id("v2_model_ready", name), "Can it answer? (v2)", "V2Object", _NOT_READY
+        )
         paths[f"{place}/stats"] = _get(name, new_id("v2_model_stats", name), "Statistics (v2)", "V2Object")
     repository = f"/v2/repository/models/{quote(name, safe='')}"
     for action in ("load", "unload"):
@@ -107,8 +110,10 @@ def _infer_example(signature: Signature) -> Json | None:
     return {"inputs": tensors} if tensors else None
 
 
-def _get(tag: str, operation: str, summary: str, schema: str) -> Json:
-    return {"get": {"tags": [tag], "operationId": operation, "summary": summary, "responses": _responses(schema)}}
+def _get(tag: str, operation: str, summary: str, schema: str, others: Mapping[str, str] = {}) -> Json:
+    """``others``: what else the status may be, with the same schema, and what that says."""
+    responses = _responses(schema, others)
+    return {"get": {"tags": [tag], "operationId": operation, "summary": summary, "responses": responses}}
 
 
 def _post(
@@ -129,10 +134,11 @@ def _post(
     }
 
 
-def _responses(schema: str) -> Json:
+def _responses(schema: str, others: Mapping[str, str] = {}) -> Json:
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    texts = {"200": "The answer", **others}
     return {
-        "200": {"description": "The answer", "content": content},
+        **{status: {"description": text, "content": content} for status, text in texts.items()},
         "default": {"$ref": "#/components/responses/Error"},
     }
 
