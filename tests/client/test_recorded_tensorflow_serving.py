@@ -88,7 +88,7 @@ def recorded() -> Recorded:
 
 
 @pytest.fixture(scope="module")
-def grpc_client(recorded: Recorded) -> Iterator[Client]:
+def grpc_address(recorded: Recorded) -> Iterator[str]:
     class Handler(grpc.GenericRpcHandler):
         def service(self, details: Any) -> Any:
             def answer(body: bytes, context: grpc.ServicerContext) -> bytes:
@@ -102,9 +102,14 @@ def grpc_client(recorded: Recorded) -> Iterator[Client]:
     server = grpc.server(ThreadPoolExecutor(2), handlers=[Handler()])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with Client(f"grpc://127.0.0.1:{port}", retries=0) as client:
-        yield client
+    yield f"grpc://127.0.0.1:{port}"
     server.stop(None).wait()
+
+
+@pytest.fixture(scope="module")
+def grpc_client(grpc_address: str) -> Iterator[Client]:
+    with Client(grpc_address, retries=0) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +353,29 @@ def test_errors_over_grpc(recorded: Recorded, grpc_client: Client, case: Case) -
     with pytest.raises(ServingError) as caught:
         ask()
     assert (caught.value.code.name, caught.value.message) == (case["code"], case["message"])
+
+
+@pytest.mark.parametrize(
+    ("code", "retries", "sent"), [("UNAVAILABLE", 0, 1), ("UNAVAILABLE", 2, 3), ("INVALID_ARGUMENT", 2, 1)]
+)
+def test_how_often_a_call_is_sent(recorded: Recorded, grpc_address: str, code: str, retries: int, sent: int) -> None:
+    """As often on the caller's own thread, where it goes once the signature is known, as by way of the event loop."""
+    good = next(
+        case
+        for case in CASES
+        if case["id"] == "grpc.predict.types/half_plus_two_tf2"
+        or (case["id"].startswith("grpc.predict/") and "half_plus_two_tf2" in str(base64.b64decode(case["request"])))
+    )
+    bad = {"id": "", "method": good["method"], "code": code, "message": "no", "answer": ""}
+    with Client(grpc_address, retries=retries) as client:
+        for case, expected in ((bad, sent), (good, 1), (bad, sent)):
+            recorded.case, recorded.asked = case, []
+            if case is good:
+                client.predict("half_plus_two_tf2", [1.0])
+            else:
+                with pytest.raises(ServingError, match="no"):
+                    client.predict("half_plus_two_tf2", [1.0])
+            assert len(recorded.asked) == expected
 
 
 @pytest.mark.parametrize("case", cases("rest.predict.errors", "rest.url", "rest.status", good=False))
