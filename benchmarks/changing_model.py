@@ -153,6 +153,9 @@ class ChangingServer:
     def open_files(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def threads(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/task"))
+
     def stop(self) -> None:
         """Waits for its end, and removes the versions."""
         stop(self._process, 60)

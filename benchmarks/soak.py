@@ -3,8 +3,8 @@
 python -m benchmarks.soak [--requests 5000000] [--seconds 20]   writes benchmarks/results/soak.{md,json}
 
 One server. In each round wrk asks a copy of half_plus_two over REST and h2load over gRPC, while new versions of it take
-the place of old ones without a pause. After the round, when one version is left, RSS and open files are read. The first
-tenth of the requests is the warm-up.
+the place of old ones without a pause. After the round, when one version is left, RSS, open files and threads are
+counted. The first tenth of the requests is the warm-up.
 """
 
 import argparse
@@ -36,6 +36,7 @@ class Round:
     swaps: int
     resident_mb: float
     open_files: int
+    threads: int
 
 
 def rounds(requests: int, seconds: float) -> Iterator[Round]:
@@ -64,7 +65,8 @@ def rounds(requests: int, seconds: float) -> Iterator[Round]:
                 swaps += swapping.result()
             done += sum(load.requests for load in loads)
             failed += sum(load.failed for load in loads)
-            yield Round(done, max(failed, _errors(server.rest)), swaps, server.resident_mb(), server.open_files())
+            errors = max(failed, _errors(server.rest))
+            yield Round(done, errors, swaps, server.resident_mb(), server.open_files(), server.threads())
 
 
 def after_warm_up(results: list[Round]) -> list[Round]:
@@ -81,12 +83,12 @@ def growth(results: list[Round]) -> float:
 
 
 def report(results: list[Round]) -> str:
-    lines = ["| requests | failed | swaps | RSS, MB | open files |", "|---|---|---|---|---|"]
+    lines = ["| requests | failed | swaps | RSS, MB | open files | threads |", "|---|---|---|---|---|---|"]
     step = max(1, len(results) // 8)
     for number, one in enumerate(results):
         if number % step == 0 or one is results[-1]:
             lines.append(
-                f"| {one.requests:,} | {one.failed} | {one.swaps:,} | {one.resident_mb:.1f} | {one.open_files} |"
+                f"| {one.requests:,} | {one.failed} | {one.swaps:,} | {one.resident_mb:.1f} | {one.open_files} | {one.threads} |"
             )
     lines += ["", f"Growth of RSS since {after_warm_up(results)[0].requests:,} requests: {growth(results):+.2%}."]
     return "\n".join(lines) + "\n"
@@ -99,7 +101,7 @@ def write(results: list[Round]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Memory and open files after millions of requests.")
+    parser = argparse.ArgumentParser(description="Memory, open files and threads after millions of requests.")
     parser.add_argument("--requests", type=int, default=5_000_000)
     parser.add_argument("--seconds", type=float, default=20.0, help="of a round")
     given = parser.parse_args()
