@@ -87,9 +87,8 @@ def report(results: list[Round]) -> str:
     step = max(1, len(results) // 8)
     for number, one in enumerate(results):
         if number % step == 0 or one is results[-1]:
-            lines.append(
-                f"| {one.requests:,} | {one.failed} | {one.swaps:,} | {one.resident_mb:.1f} | {one.open_files} | {one.threads} |"
-            )
+            counts = f"| {one.requests:,} | {one.failed} | {one.swaps:,} "
+            lines.append(counts + f"| {one.resident_mb:.1f} | {one.open_files} | {one.threads} |")
     lines += ["", f"Growth of RSS since {after_warm_up(results)[0].requests:,} requests: {growth(results):+.2%}."]
     return "\n".join(lines) + "\n"
 
