@@ -40,6 +40,9 @@ _PREDICTION = "/tensorflow.serving.PredictionService/"
 _MODEL = "/tensorflow.serving.ModelService/"
 _SESSION = "/tensorflow.serving.SessionService/"
 
+_LONG = 1 << 20
+"""Bytes of a message that is kept only where something looks on at the answers."""
+
 
 class RpcApi:
     """The methods of the gRPC interface."""
@@ -139,6 +142,8 @@ class RpcApi:
             request = read(data)
             name = _model_name(request)
             _check_caller(context, name)
+            if len(data) > _LONG and name not in self._taps:
+                data = b""  # its strings were copied, and the engine will copy them again: twice its size is enough
             try:
                 response = await answer(request, data, context)
             except BaseException as error:
@@ -191,7 +196,7 @@ class RpcApi:
             return await session_run(self._executor, handle, request, context.deadline, context.priority)
 
     def _tap(self, kind: LogType, servable: ServableId, signature_name: str, request: bytes, response: bytes) -> None:
-        if tap := self._taps.get(servable.name):
+        if request and (tap := self._taps.get(servable.name)):
             tap.add(kind, servable, signature_name, lambda: (request, response))
 
     async def _get_model_status(self, data: bytes, context: RpcContext) -> bytes:

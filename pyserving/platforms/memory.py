@@ -1,7 +1,14 @@
-"""Which C library there is, and from which of its heaps a thread allocates."""
+"""Which C library there is, where it takes memory from, and from which of its heaps a thread allocates."""
 
 import ctypes
 import sys
+import threading
+
+# A parameter of mallopt(3), and its default.
+_M_MMAP_MAX = -4
+_DEFAULT_MMAP_MAX = 65536
+_MAPPED = 32 << 20
+"""Bytes from which on glibc takes no block from a heap where it may map memory, whatever its threshold has become."""
 
 _NON_MAIN_ARENA = 4
 _NOT_CACHED = 8192
@@ -10,6 +17,40 @@ _NOT_CACHED = 8192
 
 def is_glibc() -> bool:
     return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim")
+
+
+class _Mappings:
+    """Whether blocks of any size come from the heaps."""
+
+    def __init__(self) -> None:
+        self.off = False
+        self.lock = threading.Lock()
+
+
+_mappings = _Mappings()
+
+
+def take_all_from_heaps() -> None:
+    """From now on glibc maps no memory for large blocks; but see ``mapped_zeros``. Other C libraries do as they do."""
+    if is_glibc():
+        with _mappings.lock:
+            _mappings.off = True
+            ctypes.CDLL(None).mallopt(_M_MMAP_MAX, 0)
+
+
+def mapped_zeros(size: int) -> bytes:
+    """So many zero bytes. Where they are many they lie outside of the heaps, so that what they took is the system's
+    again as soon as they are freed: a hole in one heap is of no use to a thread that allocates from another.
+    """
+    if size < _MAPPED or not _mappings.off:
+        return bytes(size)
+    libc = ctypes.CDLL(None)
+    with _mappings.lock:  # another thread may get such a block meanwhile: no harm is done
+        libc.mallopt(_M_MMAP_MAX, _DEFAULT_MMAP_MAX)
+        try:
+            return bytes(size)
+        finally:
+            libc.mallopt(_M_MMAP_MAX, 0)
 
 
 def allocates_from_main_heap() -> bool:

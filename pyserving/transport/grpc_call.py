@@ -303,6 +303,7 @@ class UnaryCall(Call):
         else:
             self._handled = True
             coroutine = self._handler(message, context)
+        del message  # the handler may be done with it long before its answer
         task = EagerTask(coroutine, self._done)
         if not self._ended:
             self._task = task

@@ -2,6 +2,8 @@
 
 import io
 
+from pyserving.platforms.memory import mapped_zeros
+
 _SHORT = 1 << 20
 _TRUST = 16
 """Room for an announced size is made once a part like this has come: then what is announced is no idle talk."""
@@ -24,7 +26,7 @@ class ByteBuffer:
 
     def write(self, piece: bytes | memoryview) -> None:
         if self._announced > _SHORT and len(self) >= self._announced // _TRUST:
-            small, self._file = self._file, io.BytesIO(bytes(self._announced))
+            small, self._file = self._file, io.BytesIO(mapped_zeros(self._announced))
             self._announced = 0
             self._file.write(small.getvalue())
         self._file.write(piece)

@@ -98,7 +98,7 @@ def _lift_values(data: bytes, view: memoryview, start: int, end: int) -> tuple[b
         at = stop
     remaining = b"".join(rest)
     if strings:
-        lifted = LiftedValues("string_val", view[:0], strings)
+        lifted = LiftedValues("string_val", memoryview(b""), strings)  # no view of the message, which may go now
         return remaining, lifted if dtype == DType.STRING and not found else None
     if len(found) != 1:
         return remaining, None

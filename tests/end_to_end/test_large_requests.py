@@ -114,8 +114,7 @@ def test_grpc(server: Serving, field: str) -> None:
         peak, answer, size = grpc_peak(server, "serving_default", "x", **fields)
         assert answer.outputs["total"].float_val[0] == pytest.approx(values.sum(dtype=np.float64), rel=1e-3)
     print(f"{field}: {peak:.0f} MB for {size / 1e6:.0f} MB")
-    # Strings are held as objects between the message and the engine.
-    assert peak < (HELD + (field == "string_val")) * size / 1e6
+    assert peak < HELD * size / 1e6
 
 
 def test_grpc_answers(server: Serving) -> None:

@@ -9,12 +9,12 @@ one heap, to give back less eagerly, and is asked for it after an unload: as fas
 import ctypes
 import os
 
-from pyserving.platforms.memory import is_glibc
+from pyserving.platforms.memory import is_glibc, take_all_from_heaps
 
 _USE_SYSTEM_ALLOCATOR = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
 
 # Parameters of mallopt(3).
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_M_TRIM_THRESHOLD, _M_ARENA_MAX = -1, -8
 _TRIM_BYTES = 1 << 30
 
 
@@ -23,6 +23,6 @@ def prepare_allocator() -> None:
     if not is_glibc() or os.environ.setdefault(_USE_SYSTEM_ALLOCATOR, "1").lower() not in ("1", "true"):
         return
     libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_MAX, 0)
+    take_all_from_heaps()
     libc.mallopt(_M_ARENA_MAX, 1)
     libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
