@@ -135,6 +135,7 @@ class Catalog:
     async def wait_until_available(self) -> None:
         """As the original starts: raises ServingError if a model failed, or a label points nowhere."""
         require_available(await self.wait_until_settled())
+        await self._labelled_versions_settled(self._directory.models)
         self._assign_labels(allow_unavailable=self._settings.allow_labels_for_unavailable)
 
     async def reload(self, config: messages.ModelServerConfig) -> None:
@@ -167,6 +168,7 @@ class Catalog:
             requests = [ServableRequest(model.name) for model in changed if self._found.get(model.name)]
             states = await _on_a_thread(lambda: self._monitor.wait_until_available(requests, since=mark))
             require_available(states, "model(s)")
+            await self._labelled_versions_settled(changed)
             self._assign_labels(allow_unavailable=self._settings.allow_labels_for_unavailable)
 
     async def set_aspired(self, name: str, versions: Mapping[int, str]) -> Mapping[int, str]:
@@ -274,6 +276,16 @@ class Catalog:
     def _gate_rules(self, name: str) -> GateRules:
         model = next((model for model in self._directory.models if model.name == name), None)
         return GateRules() if model is None else gate_rules(model.options.gate)
+
+    async def _labelled_versions_settled(self, models: Sequence[ModelConfig]) -> None:
+        """One version of a model is available before the others, and that need not be one with a label."""
+        requests = [
+            ServableRequest(model.name, version)
+            for model in models
+            for version in model.labels.values()
+            if any(found == version for found, _ in self._found.get(model.name, ()))
+        ]
+        await _on_a_thread(lambda: self._monitor.wait_until_available(requests))
 
     def _assign_labels(self, *, allow_unavailable: bool) -> None:
         labels: Mapping[str, Mapping[str, int]] = {model.name: model.labels for model in self._directory.models}

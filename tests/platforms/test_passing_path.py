@@ -57,8 +57,9 @@ def test_what_went_wrong_is_told_of_the_folder(tmp_path: Path, model_dir: ModelD
 
 @on_linux
 @pytest.mark.tensorflow
-def test_an_unloaded_model_keeps_no_folder_open(model_dir: ModelDir) -> None:
-    version = model_dir("half_plus_two_tf2") / "1"
+def test_an_unloaded_model_keeps_no_folder_open(tmp_path: Path, model_dir: ModelDir) -> None:
+    # A copy: models of other tests in this process may not be gone yet.
+    version = shutil.copytree(model_dir("half_plus_two_tf2") / "1", tmp_path / "1")
 
     def times_open() -> int:
         links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
