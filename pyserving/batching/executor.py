@@ -26,6 +26,7 @@ from pyserving.core.background import work_in_background
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle
 from pyserving.monitoring.observation import Computation, Run, current
+from pyserving.platforms.memory import claim_heap
 from pyserving.platforms.model import Array, Model, Signature, ThreadedModel
 
 logger = logging.getLogger("pyserving.batching")
@@ -59,7 +60,7 @@ class EngineExecutor:
         """
         self._observe_waits = observe_waits or (lambda _name, _micros: None)
         self._policies = policies or BatchingPolicies()
-        mark = work_in_background if in_background else None
+        mark = work_in_background if in_background else claim_heap
         self._admission = admission or Admission()
         self._threads = FairThreads(num_threads, 0 if in_background else RESERVE, initializer=mark)
         num_batch_threads = self._policies.num_batch_threads

@@ -3,6 +3,8 @@
 import threading
 import time
 
+from pyserving.core.time_slice import wake_as_usual
+
 _EVERY = 200e-6
 """Seconds between two breaths: about what a request waits for the GIL at most."""
 _PAUSE = 50e-6
@@ -20,6 +22,7 @@ _this_thread = _Thread()
 def work_in_background() -> None:
     """Marks the calling thread: no request waits for what it does, from now to its end."""
     _this_thread.in_background = True
+    wake_as_usual()  # though a thread that answers requests has started it
 
 
 def in_background() -> bool:

@@ -1,6 +1,7 @@
 """Which C library there is, where it takes memory from, and from which of its heaps a thread allocates."""
 
 import ctypes
+import mmap
 import sys
 import threading
 
@@ -13,6 +14,10 @@ _MAPPED = 32 << 20
 _NON_MAIN_ARENA = 4
 _NOT_CACHED = 8192
 """Bytes: a block that no thread keeps in reserve, so that it comes from the heap."""
+_HEAP_BYTES = 64 << 20
+"""Parts of a heap other than the main one begin at multiples of this, each with the address of what is one for all."""
+
+_claimed: set[int] = set()
 
 
 def is_glibc() -> bool:
@@ -53,19 +58,35 @@ def mapped_zeros(size: int) -> bytes:
             libc.mallopt(_M_MMAP_MAX, 0)
 
 
-def allocates_from_main_heap() -> bool:
-    """Whether glibc serves the calling thread from the heap of the main thread; False for other C libraries.
+def heap_of_thread() -> int:
+    """Which heap glibc serves the calling thread from: 0 for that of the main thread, and for other C libraries.
 
     glibc gives a thread one of a few heaps ("arenas") when it first allocates. Which one, the header of an allocation
     tells: the third lowest bit of the size before it is set outside of the main heap.
     """
     if not is_glibc():
-        return False
+        return 0
     libc = ctypes.CDLL(None)
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
     libc.free.restype, libc.free.argtypes = None, (ctypes.c_void_p,)
-    block = libc.malloc(_NOT_CACHED)
+    libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
+    block: int = libc.malloc(_NOT_CACHED)
     try:
-        return not ctypes.c_size_t.from_address(block - ctypes.sizeof(ctypes.c_size_t)).value & _NON_MAIN_ARENA
+        if not ctypes.c_size_t.from_address(block - ctypes.sizeof(ctypes.c_size_t)).value & _NON_MAIN_ARENA:
+            return 0
+        part = block // _HEAP_BYTES * _HEAP_BYTES
+        # With pages of another size parts have another size, too (GLIBC_TUNABLES): then this may be nobody's memory.
+        is_memory = not libc.mincore(part, mmap.PAGESIZE, ctypes.create_string_buffer(1))
+        return (is_memory and ctypes.c_size_t.from_address(part).value) or part
     finally:
         libc.free(block)
+
+
+def claim_heap() -> None:
+    """Says that the calling thread, which stays, is not to wait for the lock of its heap behind a load."""
+    _claimed.add(heap_of_thread())
+
+
+def is_claimed(heap: int) -> bool:
+    """Whether threads that answer requests have said so of this heap; of the main one that goes without saying."""
+    return not heap or heap in _claimed

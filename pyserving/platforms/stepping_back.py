@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from pyserving.core.background import in_background
-from pyserving.platforms.memory import allocates_from_main_heap
+from pyserving.platforms.memory import heap_of_thread, is_claimed, is_glibc
 
 T = TypeVar("T")
 
@@ -16,8 +16,10 @@ NICENESS = 5
 """Added to the process's own. It is enough for a thread that wakes up to go first, and beside a busy thread such work
 still gets a quarter of a CPU: on a machine without an idle moment a load at 10 takes minutes, at 19 hours."""
 
-_TRIES = 8
-"""Threads that are started to find one with a heap other than the main one."""
+_TRIES = 16
+"""Threads that are started to find one with a heap that no thread has claimed which answers requests, ..."""
+_LAST_TRIES = 4
+"""... and the last of them one with a heap other than the main one, at least."""
 
 
 def stepped_back(call: Callable[..., T], *arguments: object) -> T:
@@ -25,8 +27,9 @@ def stepped_back(call: Callable[..., T], *arguments: object) -> T:
     is run at low priority.
 
     For long calls that drop the GIL: who has low priority and is put aside with a lock in its hands keeps all others
-    waiting. That goes for the lock of a heap, too: the event loop's is the main one, so a thread is looked for that
-    glibc gave another.
+    waiting. That goes for the lock of a heap, too, and even who is not put aside has it again before another thread has
+    woken, 20 ms long where much is allocated. So a thread is looked for that glibc gave another heap than the event
+    loop, whose is the main one, and than threads that answer requests (``claim_heap``).
 
     The thread ends with the call, for without privileges one that stepped back cannot come forward again. Threads that
     the call starts have its priority for ever.
@@ -44,7 +47,7 @@ def beside_main_heap(call: Callable[..., T], *arguments: object) -> T:
 
 def _aside(call: Callable[..., T], arguments: tuple[object, ...], niceness: int) -> T:
     for tries_left in reversed(range(_TRIES)):
-        work = _Work(call, arguments, niceness, any_heap=not tries_left)
+        work = _Work(call, arguments, niceness, _unfit_heaps(tries_left))
         # A daemon: a load that hangs does not keep the process from ending.
         thread = threading.Thread(target=work, name=f"{threading.current_thread().name}-aside", daemon=True)
         thread.start()
@@ -57,19 +60,31 @@ def _aside(call: Callable[..., T], arguments: tuple[object, ...], niceness: int)
     return result
 
 
+def _unfit_heaps(tries_left: int) -> Callable[[int], bool]:
+    """Tells heaps that are not to be used. The fewer tries are left, the less may be asked for."""
+    if not tries_left or not is_glibc():
+        return lambda _: False
+    return is_claimed if tries_left >= _LAST_TRIES else lambda heap: not heap
+
+
 class _Work:
     def __init__(
-        self, call: Callable[..., object], arguments: tuple[object, ...], niceness: int, *, any_heap: bool
+        self,
+        call: Callable[..., object],
+        arguments: tuple[object, ...],
+        niceness: int,
+        is_unfit: Callable[[int], bool],
     ) -> None:
+        """``is_unfit``: of a heap, whether it is not to be used."""
         self._call, self._arguments = call, arguments
         self._niceness = niceness
-        self._any_heap = any_heap
+        self._is_unfit = is_unfit
         self.results: list[Any] = []
         """What the call returned; empty where it was not made."""
         self.error: BaseException | None = None
 
     def __call__(self) -> None:
-        if not self._any_heap and allocates_from_main_heap():
+        if self._is_unfit(heap_of_thread()):
             return
         try:
             # On Linux threads have priorities of their own. Where even this is forbidden it is done without.

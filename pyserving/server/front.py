@@ -26,6 +26,7 @@ from pyserving.api.status import StatusApi
 from pyserving.api.tap import Tap, Taps
 from pyserving.batching.executor import EngineExecutor
 from pyserving.batching.parameters import BatchingPolicies
+from pyserving.core.time_slice import wake_at_once
 from pyserving.monitoring.metrics import Family
 from pyserving.monitoring.process import add_process_metrics
 from pyserving.monitoring.serving_metrics import ServingMetrics
@@ -233,7 +234,9 @@ class Front:
         return Handlers(rest, answer, methods, streaming)
 
     async def accept(self, ports: Ports, tls: Tls, seat: Seat | None = None) -> None:
-        """Answers on these ports. With a ``seat`` other processes do so, too, and connections are shared with them."""
+        """Answers on these ports, from the calling thread, which from now on goes before those that compute. With a
+        ``seat`` other processes do so, too, and connections are shared with them."""
+        wake_at_once()
         settings = self._settings
         access = self._access
         observer = self._seeing.observer

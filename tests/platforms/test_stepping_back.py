@@ -84,14 +84,50 @@ def test_a_call_in_the_background_leaves_the_main_heap_to_the_event_loop() -> No
     # In a process of its own: glibc has but so many heaps, and threads of other tests may have taken them all.
     program = """
 from pyserving.core.threads import Threads
-from pyserving.platforms.memory import allocates_from_main_heap
+from pyserving.platforms.memory import heap_of_thread
 from pyserving.platforms.stepping_back import stepped_back
+assert not heap_of_thread()
 threads = Threads()
-threads.spawn("test", lambda: print(stepped_back(allocates_from_main_heap)))
+threads.spawn("test", lambda: print(bool(stepped_back(heap_of_thread))))
 assert threads.join(60)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "False\n"
+    assert done.stdout == "True\n"
+
+
+@pytest.mark.skipif(not is_glibc(), reason="heaps of threads are glibc's")
+def test_a_call_in_the_background_leaves_their_heaps_to_engine_threads() -> None:
+    # Two heaps beside the main one for all threads: that of an engine thread, and another one.
+    program = """
+import threading
+from pyserving.core.threads import Threads
+from pyserving.platforms.memory import claim_heap, heap_of_thread
+from pyserving.platforms.stepping_back import stepped_back
+barrier = threading.Barrier(3)
+held = {}
+def hold(name):
+    held[name] = heap_of_thread()
+    if name == "engine":
+        claim_heap()
+    barrier.wait()
+    barrier.wait()
+for name in ("engine", "other"):
+    threading.Thread(target=hold, args=(name,), daemon=True).start()
+barrier.wait()
+assert held["engine"] and held["other"] and held["engine"] != held["other"], held
+found = []
+threads = Threads()
+for _ in range(20):
+    threads.spawn("test", lambda: found.append(stepped_back(heap_of_thread)))
+    assert threads.join(60)
+assert set(found) == {held["other"]}, (held, found)
+"""
+    subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        timeout=60,
+        env={**os.environ, "GLIBC_TUNABLES": "glibc.malloc.arena_max=3"},
+    )
 
 
 @linux

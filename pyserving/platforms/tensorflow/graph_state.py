@@ -1,11 +1,9 @@
 """What a graph keeps between runs, told from the operations in it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from pyserving.platforms.tensorflow.graph_ops import GraphOps
 from pyserving.platforms.tensorflow.library import TensorFlow
 from pyserving.platforms.tensorflow.status import Status
-from pyserving.protos.messages import GraphDef
 
 # Stateful to TensorFlow, which means that two of them may not be merged into one, but a run leaves no trace:
 # variables and tables are only looked up, calls and branches are what their functions are.
@@ -78,36 +76,35 @@ TensorFlow ends the process."""
 
 
 class GraphState:
-    """Answers which outputs of a graph can be computed without changing anything."""
+    """Answers whether operations change anything, and what is known of the time that they take."""
 
-    def __init__(self, tf: TensorFlow, graph: GraphDef) -> None:
+    def __init__(self, tf: TensorFlow, functions: Collection[str]) -> None:
+        """``functions``: of the graph, by name. Where one is the operation of a node, what counts is what it runs."""
         self._tf = tf
-        self._ops = GraphOps(graph)
-        self.has_reference_variables = any(node.op in REFERENCE_VARIABLES for node in graph.node)
-        """Whether an output may be memory that a later run writes to."""
+        self._functions = functions
 
-    def leaves_no_trace(self, tensor_names: Iterable[str]) -> bool:
-        """Whether computing these tensors leaves variables, tables and random generators as they were."""
+    def leaves_no_trace(self, ops: Iterable[str]) -> bool:
+        """Whether these operations leave variables, tables and random generators as they were."""
         with Status(self._tf) as status:
-            return not any(self._changes_state(op, status) for op in self._ops.behind(tensor_names))
+            return not any(self._changes_state(op, status) for op in ops)
 
-    def writes_state(self, tensor_names: Iterable[str]) -> bool:
-        """Whether computing these tensors writes variables, tables or the like, which a later run may read."""
+    def writes_state(self, ops: Iterable[str]) -> bool:
+        """Whether these operations write variables, tables or the like, which a later run may read."""
         with Status(self._tf) as status:
-            return any(self._changes_state(op, status) for op in self._ops.behind(tensor_names) - _DRAW_OR_PRINT)
+            return any(self._changes_state(op, status) for op in ops if op not in _DRAW_OR_PRINT)
 
-    def is_steady(self, tensor_names: Iterable[str]) -> bool:
-        """Whether the sizes of what is fed tell how long computing these tensors takes."""
-        return _TAKE_AS_LONG_AS_THEY_LIKE.isdisjoint(self._ops.behind(tensor_names))
+    def is_steady(self, ops: Iterable[str]) -> bool:
+        """Whether the sizes of what is fed tell how long these operations take."""
+        return _TAKE_AS_LONG_AS_THEY_LIKE.isdisjoint(ops)
 
-    def trusts_ranks(self, tensor_names: Iterable[str]) -> bool:
+    def trusts_ranks(self, ops: Iterable[str]) -> bool:
         """Whether an input with more or fewer dimensions than was said may end the process."""
-        return any(op.startswith(_TRUST_RANKS) for op in self._ops.behind(tensor_names))
+        return any(op.startswith(_TRUST_RANKS) for op in ops)
 
     def _changes_state(self, op: str, status: Status) -> bool:
         if op in _LEAVE_NO_TRACE or op.startswith("TensorArray"):
             return False
-        if op.startswith(_WRITE_BY_REFERENCE) or op in self._ops.of_function:
+        if op.startswith(_WRITE_BY_REFERENCE) or op in self._functions:
             return op.startswith(_WRITE_BY_REFERENCE)
         stateful = self._tf.op_is_stateful(op.encode(), status.address)
         return bool(stateful) or self._tf.get_code(status.address) != 0

@@ -9,13 +9,14 @@ from pyserving.core.errors import invalid_argument
 from pyserving.platforms.input_check import check_rank
 from pyserving.platforms.model import Array, Signature, TensorSpec
 from pyserving.platforms.priming import PRIMING_SECONDS, prime
+from pyserving.platforms.tensorflow.graph_facts import SignatureFacts
+from pyserving.platforms.tensorflow.graph_reader import GraphReader, graph_reader
 from pyserving.platforms.tensorflow.graph_state import GraphState
-from pyserving.platforms.tensorflow.library import Output, tensorflow
-from pyserving.platforms.tensorflow.row_proof.proof import RowProof
+from pyserving.platforms.tensorflow.library import Output, TensorFlow, tensorflow
 from pyserving.platforms.tensorflow.saved_model import check_folder, read_signatures
 from pyserving.platforms.tensorflow.session import RunPlan, Session
 from pyserving.platforms.tensorflow.session_config import SessionOptions
-from pyserving.protos.messages import MetaGraphDef, SignatureDef
+from pyserving.protos.messages import SignatureDef
 
 logger = logging.getLogger("pyserving.tensorflow")
 
@@ -29,33 +30,33 @@ class TensorFlowModel:
         """Loads the SavedModel in the folder ``path``. Raises ServingError, with TensorFlow Serving's texts."""
         check_folder(path)
         tf = tensorflow()
+        with graph_reader(path) as reader:
+            self._load(tf, path, options, reader)
+        deadline = time.monotonic() + PRIMING_SECONDS
+        for signature in self.signatures.values():
+            prime(self, signature, deadline)
+
+    def _load(self, tf: TensorFlow, path: str, options: SessionOptions, reader: GraphReader) -> None:
         self._session = Session(tf, path, options.tags, options.session_config())
         try:
-            meta_graph = MetaGraphDef.FromString(self._session.meta_graph)
-            self._session.meta_graph = b""
-            # Copies, so that the graph, which may be large, is not kept with them.
+            facts = reader.facts(self._session.meta_graph)
+            self._session.meta_graph = memoryview(b"")
             self.signature_defs: Mapping[str, SignatureDef] = {
-                name: SignatureDef.FromString(meta_graph.signature_def[name].SerializeToString())
-                for name in sorted(meta_graph.signature_def)
+                name: each.signature_def for name, each in facts.signatures.items()
             }
-            state, proof = GraphState(tf, meta_graph.graph_def), RowProof(meta_graph.graph_def)
+            state = GraphState(tf, facts.functions)
             self.signatures: Mapping[str, Signature] = {
-                name: _with_properties(signature, state, proof)
+                name: _with_properties(signature, facts.signatures[name], state)
                 for name, signature in read_signatures(tf, self.signature_defs).items()
             }
         except BaseException:
             self.close()
             raise
-        self._copies_outputs = state.has_reference_variables
+        self._copies_outputs = facts.has_reference_variables
         self._trusting_ranks = frozenset(
-            name
-            for name, signature in self.signatures.items()
-            if state.trusts_ranks(spec.tensor_name for spec in signature.outputs.values())
+            name for name, each in facts.signatures.items() if state.trusts_ranks(each.ops)
         )
         self._plans: dict[tuple[str, ...], RunPlan] = {}
-        deadline = time.monotonic() + PRIMING_SECONDS
-        for signature in self.signatures.values():
-            prime(self, signature, deadline)
 
     def run(
         self,
@@ -117,14 +118,11 @@ class TensorFlowModel:
         return self._session.output(spec.tensor_name)
 
 
-def _with_properties(signature: Signature, state: GraphState, proof: RowProof) -> Signature:
-    computed = [spec.tensor_name for spec in signature.outputs.values()]
-    stateless, steady = state.leaves_no_trace(computed), state.is_steady(computed)
+def _with_properties(signature: Signature, facts: SignatureFacts, state: GraphState) -> Signature:
+    stateless, steady = state.leaves_no_trace(facts.ops), state.is_steady(facts.ops)
     # The initialisation is listed as a signature, too: it brings the model to where every load brings it.
-    writes_state = signature.name != _INIT_OP and state.writes_state(computed)
-    objection = (
-        proof.objection(signature.inputs.values(), signature.outputs.values()) if stateless else "it changes the model"
-    )
+    writes_state = signature.name != _INIT_OP and state.writes_state(facts.ops)
+    objection = facts.objection if stateless else "it changes the model"
     if objection is not None:
         logger.debug("Requests of signature %s are not joined into batches: %s", signature.name, objection)
     row_wise = objection is None

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import ceil
 
+import numpy as np
+
 from pyserving.core.background import in_background
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.platforms.model import Array
@@ -101,7 +103,7 @@ class Session:
         self._session: ctypes.c_void_p | None = None
         self._path = PassingPath(path)
         """Open as long as the session: its operations may read assets at any time."""
-        self.meta_graph: bytes = b""
+        self.meta_graph = memoryview(b"")
         """The serialized ``MetaGraphDef``; whoever has read it may drop it."""
         self._inline_options = _RunOptions(RunOptions(inter_op_thread_pool=_IN_CALLERS_THREAD))
         self._steps_back = not _has_threads_of_its_own(config_proto)
@@ -134,7 +136,7 @@ class Session:
                 )
                 self._session = ctypes.c_void_p(session) if session else None
                 status.check()
-                self.meta_graph = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
+                self.meta_graph = _copy(meta_graph.contents)
                 # The graph is complete: no run needs to look for additions to it.
                 tf.extend_session(self._session, status.address)
                 status.check()
@@ -242,6 +244,14 @@ class Session:
             tf.delete_graph(self._graph)
             self._graph = 0
         self._path.close()
+
+
+def _copy(buffer: Buffer) -> memoryview:
+    """Of what is in a ``TF_Buffer``. By numpy, which drops the GIL while it copies some megabytes."""
+    if not buffer.length:
+        return memoryview(b"")
+    pointer = ctypes.cast(buffer.data, ctypes.POINTER(ctypes.c_uint8))
+    return np.ctypeslib.as_array(pointer, (buffer.length,)).copy().data
 
 
 def _has_threads_of_its_own(config: ConfigProto) -> bool:
