@@ -119,10 +119,10 @@ class Manager:
             self._use_free_load_threads()
 
     def set_stays(self, stays: Mapping[str, Stay]) -> None:
-        """How models come into memory, by name, from now on."""
+        """How models come into memory, by name, from now on. What is not named is about to go, loaded or not."""
         with self._change():
             before, self._residency.stays = self._residency.stays, stays
-            for name in sorted(self._residency.asleep):
+            for name in sorted(self._residency.asleep & stays.keys()):
                 old, new = before.get(name, Stay()), self._residency.stay(name)
                 if not new.lazy and (old.lazy or (new.pinned and not old.pinned)):
                     self._residency.asleep.discard(name)
