@@ -60,12 +60,12 @@ class OipInference:
         read_seconds: float,
     ) -> T:
         """What ``write`` makes of the results; it took ``read_seconds`` to read the request. Raises ServingError."""
-        with self._models.acquire(spec, headers) as handle:
+        deadline = earlier(deadline, request.timeout)
+        with await self._models.acquired(spec, deadline, headers) as handle:
             signature = find_signature(handle.servable, request.signature_name)
             check_predict_method_name(self._engine, signature)
             check_inputs(signature, request.inputs)
             outputs = select_outputs(signature, [output.name for output in request.outputs])
-            deadline = earlier(deadline, request.timeout)
             start = time.perf_counter()
             try:
                 results = await predict(self._engine, handle, signature, request.inputs, outputs, deadline, priority)
@@ -90,12 +90,12 @@ class OipInference:
         self, spec: ModelSpec, request: InferRequest, headers: Headers, deadline: float | None, priority: str
     ) -> AsyncGenerator[tuple[ServableId, Results], None]:
         """The pieces of an answer; that of a signature that does not stream is one piece."""
-        with self._models.acquire(spec, headers) as handle:
+        deadline = earlier(deadline, request.timeout)
+        with await self._models.acquired(spec, deadline, headers) as handle:
             signature = find_signature(handle.servable, request.signature_name)
             check_predict_method_name(self._stream_engine, signature)
             check_inputs(signature, request.inputs)
             outputs = select_outputs(signature, [output.name for output in request.outputs])
-            deadline = earlier(deadline, request.timeout)
             tap = self._taps.get(handle.id.name)
             log = tap.stream(handle.id, signature.name) if tap else None
             pieces = predict_streamed(

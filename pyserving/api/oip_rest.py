@@ -159,7 +159,7 @@ class OipRest:
         return _json({"name": target.name, "ready": ready}, 200 if ready else 503)
 
     async def _model_metadata(self, _: HttpRequest, target: _Target) -> HttpResponse:
-        facts = self._server.facts(target.spec)
+        facts = await self._server.facts(target.spec, time.monotonic() + self._timeout)
         return _json(
             {
                 "name": facts.id.name,
@@ -171,7 +171,7 @@ class OipRest:
         )
 
     async def _model_config(self, _: HttpRequest, target: _Target) -> HttpResponse:
-        return _json(config_of(self._server.facts(target.spec)))
+        return _json(config_of(await self._server.facts(target.spec, time.monotonic() + self._timeout)))
 
     async def _statistics(self, _: HttpRequest, target: _Target) -> HttpResponse:
         found = await self._server.statistics(target.spec if target.name else None)

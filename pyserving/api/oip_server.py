@@ -84,14 +84,16 @@ class OipServer:
         if self._health.draining:
             return False
         try:
-            with self._models.acquire(spec):
-                return True
+            return bool(self._answering(spec))
         except ServingError:
             return False
 
-    def facts(self, spec: ModelSpec) -> ModelFacts:
-        """Of the version that answers, and its default signature. Raises ServingError."""
-        with self._models.acquire(spec) as handle:
+    async def facts(self, spec: ModelSpec, deadline: float | None) -> ModelFacts:
+        """Of the version that answers, which is loaded if it is not, and its default signature. Raises ServingError.
+
+        ``deadline`` is on the clock of ``time.monotonic``.
+        """
+        with await self._models.acquired(spec, deadline) as handle:
             versions = [
                 str(state.id.version)
                 for state in self._status.known_states(spec.name)
@@ -112,18 +114,31 @@ class OipServer:
         return lines
 
     async def statistics(self, spec: ModelSpec | None) -> dict[ServableId, Statistics]:
-        """Of the versions of a model that are available, or the one that it names; None: of all models.
+        """Of the versions of a model that answer requests, or the one that it names; None: of all models.
 
         Raises ServingError where there is none.
         """
         if spec is None:
             states = [state for model in self._known() for state in self._status.known_states(model.name)]
-            return await self._statistics.of([state.id for state in states if state.state is State.AVAILABLE])
-        if spec.version is not None or spec.label is not None:
+        elif spec.version is not None or spec.label is not None:
+            return await self._statistics.of(self._answering(spec))
+        else:
+            states = list(self._status.states(spec))
+        return await self._statistics.of([state.id for state in states if _can_answer(state)])
+
+    def _answering(self, spec: ModelSpec) -> list[ServableId]:
+        """The version that answers such a request, or those of a model that one has loaded. Raises ServingError where
+        there is none."""
+        try:
             with self._models.acquire(spec) as handle:
-                return await self._statistics.of([handle.id])
-        available = [state.id for state in self._status.states(spec) if state.state is State.AVAILABLE]
-        return await self._statistics.of(available)
+                return [handle.id]
+        except ServingError:
+            version = self._models.version(spec)
+            states = self._status.known_states(spec.name)
+            dormant = [state.id for state in states if state.dormant and version in (None, state.id.version)]
+            if not dormant:
+                raise
+            return dormant
 
 
 def config_of(facts: ModelFacts) -> dict[str, Any]:
@@ -152,6 +167,13 @@ def _config(spec: TensorSpec) -> dict[str, object]:
     }
 
 
+def _can_answer(state: ServableState) -> bool:
+    """Where a version is dormant, the next request has it loaded."""
+    return state.state is State.AVAILABLE or state.dormant
+
+
 def _indexed(state: ServableState) -> Indexed:
+    if state.dormant and not state.error:
+        return Indexed(state.id.name, str(state.id.version), "READY", "loaded when a request needs it")
     reason = state.error.message if state.error else "unloaded" if state.state is State.END else ""
     return Indexed(state.id.name, str(state.id.version), _STATES[state.state], reason)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -23,6 +24,7 @@ from pyserving.server.settings import Settings
 from pyserving.sources.model_config import ModelConfig, models_from_config
 
 Start = Callable[..., RunningServer]
+V2 = "/inference.GRPCInferenceService/"
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "many-models.md").read_text()
 (CONFIG,) = re.findall(r"```proto\n(.*?)```", PAGE, re.DOTALL)
 ON = PythonOptions(PythonModels.ON)
@@ -151,9 +153,33 @@ def _multi_inference(server: RunningServer) -> None:
     assert raised.value.code() is not grpc.StatusCode.NOT_FOUND
 
 
+def _infer(server: RunningServer) -> None:
+    request = messages.ModelInferRequest(model_name="m", model_version="1")
+    request.inputs.add(name="x", datatype="FP32", shape=[1]).contents.fp32_contents.append(1.0)
+    server.call(V2 + "ModelInfer", request, messages.ModelInferResponse)
+
+
+def _infer_streamed(server: RunningServer) -> None:
+    request = messages.ModelInferRequest(model_name="m")
+    request.inputs.add(name="x", datatype="FP32", shape=[1]).contents.fp32_contents.append(1.0)
+    stream = server.channel.stream_stream(V2 + "ModelStreamInfer")
+    (answer,) = stream(iter([request.SerializeToString()]), timeout=60)
+    assert not messages.ModelStreamInferResponse.FromString(answer).error_message
+
+
+def _metadata_of_v2(server: RunningServer) -> None:
+    server.call(V2 + "ModelMetadata", messages.ModelMetadataRequest(name="m"), messages.ModelMetadataResponse)
+
+
 @pytest.mark.parametrize(
     "call",
     [
+        _rest("/v2/models/m/infer", {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1.0]}]}),
+        _rest("/v2/models/m"),
+        _rest("/v2/models/m/versions/stable/config"),
+        _infer,
+        _infer_streamed,
+        _metadata_of_v2,
         _rest("/v1/models/m:predict", {"instances": [1.0]}),
         _rest("/v1/models/m/versions/1:predict", {"instances": [1.0]}),
         _rest("/v1/models/m/labels/stable:predict", {"instances": [1.0]}),
@@ -173,7 +199,8 @@ def test_whatever_needs_the_model_waits_for_its_load(
     model = doubles(tmp_path, "m")
     model = ModelConfig("m", model.base_path, model.platform, labels={"stable": 1}, options=LAZY)
     asks = write_model(tmp_path, "asks", ASKS)
-    server = start([model, asks], python_options=ON, console=True, allow_labels_for_unavailable=True)
+    options = {"console": True, "allow_labels_for_unavailable": True, "open_inference_protocol": True}
+    server = start([model, asks], python_options=ON, **options)
     known(server, "m", "asks")
     call(server)
     assert (state(server, "m"), loads(model)) == ("AVAILABLE", 1)
@@ -263,6 +290,45 @@ def test_status_does_not_load(tmp_path: Path, start: Start) -> None:
     answer = server.call(MODEL + "GetModelStatus", request, messages.GetModelStatusResponse)
     assert [one.state for one in answer.model_version_status] == [10]
     assert state(server, "m") == "START"
+
+
+def test_what_v2_tells_of_a_model_that_is_not_loaded(tmp_path: Path, start: Start) -> None:
+    """It is ready, as the next request has it loaded; none of these questions does."""
+    server = start([doubles(tmp_path, "m")], python_options=ON, open_inference_protocol=True)
+    known(server, "m")
+
+    def told(method: str, path: str) -> tuple[int, Any]:
+        answer = requests.request(method, url(server, f"/v2/{path}"), timeout=60)
+        return answer.status_code, answer.json()
+
+    for path in ("models/m", "models/m/versions/1"):
+        assert told("GET", f"{path}/ready") == (200, {"name": "m", "ready": True})
+        status, statistics = told("GET", f"{path}/stats")
+        assert (status, [one["version"] for one in statistics["model_stats"]]) == (200, ["1"])
+    assert told("GET", "models/m/versions/2/ready")[0] == 503
+    assert told("GET", "models/m/versions/2/stats")[0] == 404
+    assert told("GET", "models/m/versions/label/ready")[0] == 503
+    line = {"name": "m", "version": "1", "state": "READY", "reason": "loaded when a request needs it"}
+    assert told("POST", "repository/index") == (200, [line])
+    assert len(told("GET", "models/stats")[1]["model_stats"]) == 1
+    assert state(server, "m") == "START"
+
+
+def test_v2_unloads_what_is_not_loaded(tmp_path: Path, start: Start) -> None:
+    model = doubles(tmp_path, "m")
+    server = start([model], python_options=ON, open_inference_protocol=True)
+    known(server, "m")
+
+    def change(what: str) -> int:
+        return requests.post(url(server, f"/v2/repository/models/m/{what}"), timeout=10).status_code
+
+    assert change("unload") == 200
+    assert requests.get(url(server, "/v2/models/m/ready"), timeout=60).status_code == 503
+    assert requests.get(url(server, "/v2/models/m"), timeout=60).status_code == 404
+    assert change("load") == 200
+    assert requests.get(url(server, "/v2/models/m/ready"), timeout=60).status_code == 200
+    assert loads(model) == 0
+    ask(server, "m")
 
 
 def test_all_models_may_be_lazy(tmp_path: Path, start: Start) -> None:
