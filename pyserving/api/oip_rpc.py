@@ -1,11 +1,12 @@
 """The Open Inference Protocol over gRPC: ``inference.GRPCInferenceService``."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from time import perf_counter
+from typing import NamedTuple
 
 from pyserving.api.exchange import RpcContext, RpcHandler, StreamHandler
-from pyserving.api.long_work import LONG_MESSAGE, on_thread
+from pyserving.api.long_work import LONG_BODY, LONG_MESSAGE, on_thread
 from pyserving.api.oip_inference import OipInference
 from pyserving.api.oip_models import model_spec, shape_of
 from pyserving.api.oip_repository import OipRepository
@@ -16,6 +17,7 @@ from pyserving.monitoring.serving_metrics import ServingMetrics
 from pyserving.platforms.model import TensorSpec
 from pyserving.protos import messages
 from pyserving.wire.oip_messages import lift_raw_contents, read_infer, write_infer
+from pyserving.wire.oip_request import InferRequest
 from pyserving.wire.oip_tensors import datatype_text
 from pyserving.wire.tensor_proto import varint
 
@@ -59,12 +61,12 @@ class OipRpc:
 
     async def _model_infer(self, data: bytes, context: RpcContext) -> bytes:
         start = perf_counter()
-        lifted = lift_raw_contents(data)
-        message = parse_message(messages.ModelInferRequest, lifted.rest)
+        parsed = await _parse_infer(data)
+        message = parsed.message
         name = message.model_name
         _check_caller(context, name)
         try:
-            request = read_infer(message, lifted.raw)
+            request = await _read_infer(parsed)
             spec = model_spec(name, message.model_version)
             parts = await self._inference.infer(
                 spec,
@@ -89,12 +91,12 @@ class OipRpc:
         message, and does not end the stream."""
         async for data in given:
             start = perf_counter()
-            lifted = lift_raw_contents(data)
-            message = parse_message(messages.ModelInferRequest, lifted.rest)
+            parsed = await _parse_infer(data)
+            message = parsed.message
             name = message.model_name
             try:
                 _check_caller(context, name)
-                request = read_infer(message, lifted.raw)
+                request = await _read_infer(parsed)
                 spec = model_spec(name, message.model_version)
                 pieces = self._inference.stream(spec, request, context.metadata, context.deadline, context.priority)
                 servable = None
@@ -137,7 +139,7 @@ class OipRpc:
     async def _model_metadata(self, data: bytes, context: RpcContext) -> bytes:
         request = parse_message(messages.ModelMetadataRequest, data)
         _check_caller(context, request.name)
-        facts = self._server.facts(model_spec(request.name, request.version))
+        facts = await self._server.facts(model_spec(request.name, request.version), context.deadline)
         response = messages.ModelMetadataResponse(
             name=facts.id.name,
             versions=facts.versions,
@@ -150,7 +152,7 @@ class OipRpc:
     async def _model_config(self, data: bytes, context: RpcContext) -> bytes:
         request = parse_message(messages.ModelConfigRequest, data)
         _check_caller(context, request.name)
-        facts = self._server.facts(model_spec(request.name, request.version))
+        facts = await self._server.facts(model_spec(request.name, request.version), context.deadline)
         config = messages.InferenceModelConfig(**config_of(facts))
         return messages.ModelConfigResponse(config=config).SerializeToString()
 
@@ -178,6 +180,32 @@ class OipRpc:
         for line in self._server.index(ready=request.ready):
             response.models.add(**line._asdict())
         return response.SerializeToString()
+
+
+class _Parsed(NamedTuple):
+    """A request that is a message, its tensors not read yet."""
+
+    message: messages.ModelInferRequest
+    raw: Sequence[memoryview]
+    """The raw values that were taken out of it."""
+    size: int
+    """Bytes of what was left."""
+
+
+async def _parse_infer(data: bytes) -> _Parsed:
+    """Raises INTERNAL."""
+    rest, raw = lift_raw_contents(data)
+    if len(rest) < LONG_BODY:
+        return _Parsed(parse_message(messages.ModelInferRequest, rest), raw, len(rest))
+    return _Parsed(await on_thread(parse_message, messages.ModelInferRequest, rest), raw, len(rest))
+
+
+async def _read_infer(parsed: _Parsed) -> InferRequest:
+    """On a thread where much is to be copied: raw numbers are read where they lie. Raises ServingError."""
+    message, raw, size = parsed
+    if raw and any(item.datatype == "BYTES" for item in message.inputs):
+        size += sum(map(len, raw))
+    return await on_thread(read_infer, message, raw) if size >= LONG_BODY else read_infer(message, raw)
 
 
 def _tensor_metadata(spec: TensorSpec) -> messages.ModelMetadataResponse.TensorMetadata:

@@ -324,6 +324,17 @@ def test_large_tensors(kit: tuple[Any, Any]) -> None:
     np.testing.assert_array_equal(y, x / 2 + 30)
 
 
+@pytest.mark.parametrize("dtype", [DType.FLOAT, DType.STRING], ids=DATATYPES.get)
+def test_large_messages_in_other_forms(server: RunningServer, over_grpc: Any, dtype: DType) -> None:
+    """Values in the fields of their type, and strings: what is copied on a thread."""
+    count = 200_000
+    x = np.array([b"%d" % i for i in range(count)], object) if dtype == DType.STRING else np.arange(count, dtype="f4")
+    signature = "echo_string" if dtype == DType.STRING else "echo_float32"
+    answer = over_grpc.infer("dtypes", [given(rpc, "x", x)], parameters={"signature_name": signature}).as_numpy("y")
+    np.testing.assert_array_equal(answer, x)
+    np.testing.assert_array_equal(typed_infer(server, x, signature), x)
+
+
 def test_asynchronous(over_http: Any, over_grpc: Any) -> None:
     x = np.array([2.0], np.float32)
     waiting = [over_http.async_infer("half_plus_three", [given(http, "x", x + i)]) for i in range(8)]
