@@ -182,21 +182,18 @@ def _read_values(head: TensorHead, data: object) -> Array:
 
 def _numbers(head: TensorHead, leaves: Sequence[Any]) -> Array:
     dtype = NUMPY_OF[head.dtype]
-    try:
-        if dtype.kind in "iu":
-            limits = np.iinfo(dtype)
-            if leaves and (min(leaves) < limits.min or max(leaves) > limits.max):
-                raise OverflowError
-            return np.array(leaves, dtype)
-        if dtype.kind == "b":
-            return np.array(leaves, dtype)
-        with np.errstate(over="ignore"):  # what is too large for FP32 becomes infinite, as over the other interfaces
-            return np.array(leaves, np.float64).astype(dtype)
-    except OverflowError:
-        wrong = max(leaves, key=abs)
-        raise invalid_argument(
-            f"input {head.name}: expected values of {DATATYPES[head.dtype]}, of which {_shown(wrong)} is out of range"
-        ) from None
+    if dtype.kind in "iu" and leaves:
+        limits = np.iinfo(dtype)
+        for value in (min(leaves), max(leaves)):
+            if not limits.min <= value <= limits.max:
+                raise invalid_argument(
+                    f"input {head.name}: expected values of {DATATYPES[head.dtype]}, "
+                    f"of which {_shown(value)} is out of range"
+                )
+    if dtype.kind in "iub":
+        return np.array(leaves, dtype)
+    with np.errstate(over="ignore"):  # what is too large for FP32 becomes infinite, as over the other interfaces
+        return np.array(leaves, np.float64).astype(dtype)
 
 
 def _data_text(name: str, array: Array) -> bytes:
@@ -214,22 +211,31 @@ def _data_text(name: str, array: Array) -> bytes:
 
 
 def _objects(document: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    items = document.get(key, [])
+    items = _given(document, key, [])
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise invalid_argument(f"Expected {key} to be a list of objects, got {_shown(items)}")
     return items
 
 
 def _parameters(item: Mapping[str, Any], what: str) -> dict[str, Parameter]:
-    parameters = item.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise invalid_argument(f"{what}: expected parameters to be an object, got {_shown(parameters)}")
-    for name, value in parameters.items():
-        if not isinstance(value, bool | int | float | str):
+    given = _given(item, "parameters", {})
+    if not isinstance(given, dict):
+        raise invalid_argument(f"{what}: expected parameters to be an object, got {_shown(given)}")
+    parameters: dict[str, Parameter] = {}
+    for name, value in given.items():
+        if isinstance(value, bool | int | float | str):
+            parameters[name] = value
+        elif value is not None:
             raise invalid_argument(
                 f"{what}: expected the parameter {name} to be a number, a string, true or false; got {_shown(value)}"
             )
     return parameters
+
+
+def _given(item: Mapping[str, Any], key: str, default: Any) -> Any:
+    """Clients write null for what they leave out."""
+    value = item.get(key)
+    return default if value is None else value
 
 
 def _flag(parameters: Mapping[str, Parameter], name: str, what: str, *, default: bool) -> bool:
@@ -240,9 +246,14 @@ def _flag(parameters: Mapping[str, Parameter], name: str, what: str, *, default:
 
 
 def _text(item: Mapping[str, Any], key: str, what: str, default: str | None = None) -> str:
-    value = item.get(key, default)
+    value = _given(item, key, default)
     if not isinstance(value, str):
         raise invalid_argument(f"{what}: expected {key} to be a string, got {_shown(value)}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise invalid_argument(f"{what}: expected {key} to be UTF-8, got {ascii(value)[:80]}") from None
     return value
 
 

@@ -77,7 +77,7 @@ def tensor_head(name: str, datatype: str, shape: Sequence[int]) -> TensorHead:
 
 
 def read_raw(head: TensorHead, raw: bytes | memoryview) -> Array:
-    """The tensor whose values are ``raw``: a view of it, but for strings. Raises INVALID_ARGUMENT."""
+    """The tensor whose values are ``raw``: a view of it, but for strings and BOOL. Raises INVALID_ARGUMENT."""
     if head.dtype == DType.STRING:
         return string_array(head, _split_strings(head, bytes(raw)))
     numpy_dtype = NUMPY_OF[head.dtype]
@@ -87,6 +87,8 @@ def read_raw(head: TensorHead, raw: bytes | memoryview) -> Array:
             f"input {head.name}: expected {expected} bytes for {DATATYPES[head.dtype]} of shape {list(head.shape)}, "
             f"got {len(raw)}"
         )
+    if head.dtype == DType.BOOL:  # engines reckon with bytes of 0 and 1, and nobody says that others do not come
+        return np.not_equal(np.frombuffer(raw, np.uint8), 0).reshape(head.shape)
     return np.frombuffer(raw, numpy_dtype).reshape(head.shape)
 
 

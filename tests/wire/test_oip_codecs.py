@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pyserving.core.errors import ServingError
+from pyserving.core.errors import Code, ServingError
 from pyserving.core.servable import ServableId
 from pyserving.platforms.dtypes import DTYPE_OF, NUMPY_OF, DType
 from pyserving.platforms.model import Array
@@ -51,6 +51,11 @@ def head_of(array: Array) -> Any:
 @given(arrays())
 def test_raw_bytes(array: Array) -> None:
     assert same(read_raw(head_of(array), write_raw(array)), array)
+
+
+def test_every_byte_but_0_is_true() -> None:
+    read = read_raw(tensor_head("x", "BOOL", [4]), b"\0\1\2\xff")
+    assert bytes(write_raw(read)) == b"\0\1\1\1"
 
 
 @given(arrays(), st.binary(max_size=8))
@@ -162,7 +167,9 @@ def test_any_input(item: dict[str, Any], raw: bytes) -> None:
 
 def test_numbers_that_do_not_fit() -> None:
     for datatype, value in (("INT8", 128), ("UINT8", -1), ("UINT64", -1), ("INT64", 1 << 63)):
-        body = json.dumps({"inputs": [{"name": "x", "datatype": datatype, "shape": [1], "data": [value]}]}).encode()
+        # Beside one that is larger and fits, where there is room for one.
+        data = [value, 100] if value < 0 else [value, -100]
+        body = json.dumps({"inputs": [{"name": "x", "datatype": datatype, "shape": [2], "data": data}]}).encode()
         with pytest.raises(ServingError, match=f"expected values of {datatype}, of which {value} is out of range"):
             oip_json.parse_infer(body, None)
 
@@ -185,6 +192,29 @@ def test_numbers_that_are_not_finite() -> None:
     body = {"inputs": [{"name": "x", "datatype": "FP16", "shape": [3], "data": array.tolist()}]}
     read = oip_json.parse_infer(json.dumps(body).encode(), None).inputs["x"]
     assert same(read, array.astype(np.float16))
+
+
+def test_null_is_what_was_left_out() -> None:
+    x = {"name": "x", "datatype": "FP32", "shape": [1], "data": [1], "parameters": None}
+    y = {"name": "y", "parameters": {"binary_data": None}}
+    body = {"id": None, "parameters": {"content_type": None}, "inputs": [x], "outputs": [y]}
+    request = oip_json.parse_infer(json.dumps(body).encode(), None)
+    assert (request.id, request.parameters, request.outputs) == ("", {}, [WantedOutput("y")])
+    assert not oip_json.parse_infer(json.dumps(body | {"outputs": None}).encode(), None).outputs
+    for absent in ("name", "datatype", "shape", "data"):
+        with pytest.raises(ServingError, match=absent):
+            oip_json.parse_infer(json.dumps({"inputs": [x | {absent: None}]}).encode(), None)
+
+
+def test_names_that_are_no_text() -> None:
+    """An answer has to tell them again, in UTF-8."""
+    x = b'{"name": "%s", "datatype": "FP32", "shape": [1], "data": [1]}'
+    for id_, name in ((b"\xff", b"x"), (b"", b"\xff"), (b"\\ud800", b"x")):
+        body = b'{"id": "%s", "inputs": [%s]}' % (id_, x % name)
+        with pytest.raises(ServingError) as refused:
+            oip_json.parse_infer(body, None)
+        assert refused.value.code is Code.INVALID_ARGUMENT
+        refused.value.message.encode()
 
 
 def test_strings_that_are_no_text() -> None:
