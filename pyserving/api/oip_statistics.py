@@ -17,6 +17,9 @@ _LABELS = ("model_name", "version", "part")
 
 SUCCESS, FAIL, INPUT, INFER, OUTPUT = "success", "fail", "compute_input", "compute_infer", "compute_output"
 
+MAX_VERSIONS = 1000
+"""Of so many versions there are statistics; one more, and those of the version that was used first are dropped."""
+
 Collect = Callable[[], Awaitable[Sequence[Family]]]
 """Returns all metrics as they are now."""
 
@@ -70,6 +73,7 @@ class OipStatistics:
         self._counts = registry.add(Counter(_COUNT, _LABELS))
         self._seconds = registry.add(Counter(_SECONDS, _LABELS))
         self._collect = collect
+        self._used: dict[tuple[str, str], None] = {}
 
     def succeeded(self, servable: ServableId, watch: Watch) -> None:
         total = watch.input + watch.infer + watch.output
@@ -82,9 +86,19 @@ class OipStatistics:
         self._add(servable, FAIL, seconds)
 
     def _add(self, servable: ServableId, part: str, seconds: float) -> None:
-        labels = (servable.name, str(servable.version), part)
-        self._counts.labels(*labels).add()
-        self._seconds.labels(*labels).add(seconds)
+        version = (servable.name, str(servable.version))
+        if version not in self._used:
+            self._begin(version)
+        self._counts.labels(*version, part).add()
+        self._seconds.labels(*version, part).add(seconds)
+
+    def _begin(self, version: tuple[str, str]) -> None:
+        self._used[version] = None
+        if len(self._used) > MAX_VERSIONS:
+            oldest = next(iter(self._used))
+            del self._used[oldest]
+            self._counts.forget(*oldest)
+            self._seconds.forget(*oldest)
 
     async def of(self, servables: Iterable[ServableId]) -> dict[ServableId, Statistics]:
         """Of each of these versions."""

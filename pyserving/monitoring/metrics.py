@@ -97,9 +97,9 @@ class _Metric(Generic[C]):
             child = self._children.setdefault(values, self._new_child())
         return child
 
-    def forget(self, first: str) -> None:
-        """Drops the children whose first label has this value."""
-        for labels in [labels for labels in self._children if labels[0] == first]:
+    def forget(self, *first: str) -> None:
+        """Drops the children whose first labels have these values."""
+        for labels in [labels for labels in self._children if labels[: len(first)] == first]:
             del self._children[labels]
 
     def collect(self) -> Family:

@@ -11,16 +11,19 @@ import pytest
 from model_files import SCALE, wait_until, write_model
 from running_server import RunningServer
 
-from pyserving.api import oip_repository
+from pyserving.api import oip_repository, oip_statistics
 from pyserving.api.health import Health
 from pyserving.api.models import Models
 from pyserving.api.oip_repository import OipRepository
+from pyserving.api.oip_statistics import OipStatistics, Watch
 from pyserving.api.status import StatusApi
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.events import EventBus
 from pyserving.core.labels import VersionLabels
 from pyserving.core.monitor import ServableStateMonitor
+from pyserving.core.servable import ServableId
 from pyserving.core.serving_map import ServingMap
+from pyserving.monitoring.metrics import Family, Registry
 from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.protos import messages
 from pyserving.sources.model_config import ModelConfig
@@ -176,6 +179,24 @@ def test_statistics(start: Start, tmp_path: Path) -> None:
     assert len(list(stream(iter([request.SerializeToString()] * 2), timeout=60))) == 2
     (streamed,) = both["http"].get_inference_statistics("scale")["model_stats"]
     assert (streamed["inference_count"], streamed["inference_stats"]["queue"]["count"]) == (6, 6)
+
+
+def test_statistics_are_of_so_many_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server whose versions come and go keeps its size."""
+    monkeypatch.setattr(oip_statistics, "MAX_VERSIONS", 2)
+    registry = Registry()
+
+    async def collect() -> list[Family]:
+        return registry.collect()
+
+    statistics = OipStatistics(registry, collect)
+    versions = [ServableId("m", number) for number in (1, 2, 3)]
+    for version in versions:
+        statistics.succeeded(version, Watch(infer=1.0))
+        statistics.failed(version, 1.0)
+    found = asyncio.run(statistics.of(versions))
+    assert [found[version].counts.get("success", 0) for version in versions] == [0, 1, 1]
+    assert {labels[1] for family in registry.collect() for labels in family.values} == {"2", "3"}
 
 
 def test_model_configuration(start: Start, tmp_path: Path) -> None:
