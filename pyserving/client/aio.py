@@ -406,10 +406,13 @@ class AsyncClient:
         try:
             await asyncio.wait(tasks, timeout=self._hedge_after)
             if not first.done():
-                peer = self._peers.pick(asked)
-                asked.append(peer)
-                tasks.add(asyncio.create_task(peer.ask(make, self._left(end))))
-            return await _first_good(tasks)
+                second = self._peers.pick(asked)
+                asked.append(second)
+                tasks.add(asyncio.create_task(second.ask(make, self._left(end))))
+            answer = await _first_good(tasks)
+            if not first.done():
+                peer.was_late()
+            return answer
         finally:
             for task in tasks:
                 task.cancel()
@@ -423,9 +426,9 @@ async def _first_good(tasks: set["asyncio.Task[T]"]) -> T:
     waiting = set(tasks)
     while True:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            if task.exception() is None or not waiting:
-                return task.result()
+        good = [task for task in done if task.exception() is None]
+        if good or not waiting:
+            return (good or list(done))[0].result()
 
 
 def _status_of(model: str) -> Make[list[VersionStatus]]:

@@ -44,9 +44,11 @@ class Peer:
         self._opening = asyncio.Lock()
         self._faults = 0
         self._ejections = 0
+        self._ejected_at = 0.0
 
     async def ask(self, make: Make[T], timeout: float) -> T:
-        end = asyncio.get_running_loop().time() + timeout
+        begun = asyncio.get_running_loop().time()
+        end = begun + timeout
         self.in_flight += 1
         try:
             call, connection = await self.way(make, timeout)
@@ -55,24 +57,29 @@ class Peer:
             self._note(error)
             raise
         else:
-            self._faults = self._ejections = 0
+            self._worked(begun)
             return answer
         finally:
             self.in_flight -= 1
 
     async def stream(self, make: Make[T], timeout: float) -> AsyncGenerator[T, None]:
+        begun = asyncio.get_running_loop().time()
         self.in_flight += 1
         try:
             call, connection = await self.way(make, timeout)
             async with aclosing(connection.stream(call, timeout)) as pieces:
                 async for piece in pieces:
                     yield piece
-            self._faults = self._ejections = 0
+            self._worked(begun)
         except ServingError as error:
             self._note(error)
             raise
         finally:
             self.in_flight -= 1
+
+    def was_late(self) -> None:
+        """Another server was asked later, and answered first."""
+        self._fault(FAULTS_IN_A_ROW)
 
     async def close(self) -> None:
         for _, connection in self._ways:
@@ -128,14 +135,27 @@ class Peer:
     def _note(self, error: ServingError) -> None:
         """Outlier ejection, as Envoy calls it: who cannot be reached, or fails many times in a row, is left alone for
         a while that grows."""
-        if error.code not in _FAULTS:
+        if error.code in _FAULTS:
+            self._fault(1 if isinstance(error, Unreachable) else FAULTS_IN_A_ROW)
+
+    def _fault(self, enough: int) -> None:
+        """``enough``: of these in a row for an ejection."""
+        now = asyncio.get_running_loop().time()
+        if now < self.ejected_until:  # what was under way when it went away fails together, and says nothing new
             return
         self._faults += 1
-        if isinstance(error, Unreachable) or self._faults >= FAULTS_IN_A_ROW:
-            pause = min(FIRST_EJECTION * 2**self._ejections, LONGEST_EJECTION)
-            self.ejected_until = asyncio.get_running_loop().time() + pause
+        if self._faults >= enough:
+            self.ejected_until = now + min(FIRST_EJECTION * 2**self._ejections, LONGEST_EJECTION)
             self._ejections = min(self._ejections + 1, 10)
             self._faults = 0
+            self._ejected_at = now
+
+    def _worked(self, begun: float) -> None:
+        """A request was answered that was sent at ``begun``; if that was after an ejection, as all were ejected, that
+        is over."""
+        self._faults = self._ejections = 0
+        if begun >= self._ejected_at:
+            self.ejected_until = 0.0
 
 
 class Peers:

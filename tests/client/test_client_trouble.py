@@ -15,6 +15,10 @@ from running_server import RunningServer
 
 from pyserving import AsyncClient, Client, ServingError
 from pyserving.client import Unreachable
+from pyserving.client.address import parse_address
+from pyserving.client.call import ModelSpec
+from pyserving.client.peers import FAULTS_IN_A_ROW, FIRST_EJECTION, Peer
+from pyserving.client.tls import Tls
 from pyserving.core.errors import Code
 from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.protos.messages import SSLConfig
@@ -224,6 +228,66 @@ def test_a_second_server_is_asked_where_the_first_is_slow(server: RunningServer)
                 return [float(answer["y"][0]) for answer in answers]
 
         assert asyncio.run(ask()) == [2.0 * n for n in range(10)]
+
+
+def test_a_server_that_never_answers_is_left_alone_as_well(server: RunningServer) -> None:
+    """Though a second server answers each time: else every other request would wait for that."""
+    accepted = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+
+        def accept() -> None:
+            held = []  # open, and never answered
+            while True:
+                try:
+                    held.append(silent.accept())
+                except OSError:
+                    return
+                accepted.append(1)
+
+        threading.Thread(target=accept, daemon=True).start()
+        bad = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with Client(bad, f"http://{server.server.ports.rest_address}", hedge_after=0.02) as client:
+            for _ in range(100):
+                client.predict("m", [1.0])
+        silent.shutdown(socket.SHUT_RDWR)
+    assert FAULTS_IN_A_ROW <= len(accepted) <= 4 * FAULTS_IN_A_ROW
+
+
+def test_requests_that_fail_together_eject_once() -> None:
+    """Whatever was under way when a server was restarted must not keep clients from it for half a minute."""
+
+    async def ask() -> None:
+        gone = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        peer = Peer(parse_address(f"http://127.0.0.1:{gone.sockets[0].getsockname()[1]}"), Tls(), ())
+        loop = asyncio.get_running_loop()
+        for times in (1, 2):
+            outcomes = await asyncio.gather(
+                *(peer.ask(lambda codec: codec.status(ModelSpec("m")), 60) for _ in range(20)), return_exceptions=True
+            )
+            assert {type(outcome) for outcome in outcomes} == {Unreachable}
+            assert loop.time() < peer.ejected_until <= loop.time() + times * FIRST_EJECTION
+            peer.ejected_until = loop.time()
+        gone.close()
+        await peer.close()
+
+    asyncio.run(ask())
+
+
+def test_who_answers_again_is_asked_again(server: RunningServer) -> None:
+    """Where all are ejected one is asked all the same. If it works, its ejection is over."""
+
+    async def ask() -> None:
+        peer = Peer(parse_address(f"http://{server.server.ports.rest_address}"), Tls(), ())
+        peer.was_late()
+        for _ in range(1, FAULTS_IN_A_ROW):
+            assert not peer.ejected_until
+            peer.was_late()
+        assert peer.ejected_until
+        await peer.ask(lambda codec: codec.status(ModelSpec("m")), 60)
+        assert not peer.ejected_until
+        await peer.close()
+
+    asyncio.run(ask())
 
 
 def test_a_unix_socket(models: Path, tmp_path: Path) -> None:
