@@ -17,6 +17,9 @@ from pyserving.planning.benchmark import read_benchmark
 from pyserving.planning.plan import Plan, Planner, Prediction, Target
 from pyserving.planning.simulation import Balancing
 
+_MOST = 1e12
+"""Requests a second, milliseconds: more is a slip of the hand."""
+
 
 @click.command()
 @click.argument("benchmark", metavar="FILE", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
@@ -27,7 +30,9 @@ from pyserving.planning.simulation import Balancing
     type=click.FloatRange(min=0, min_open=True),
     help="Milliseconds that 99 % of the requests may take at most.",
 )
-@click.option("--replicas", type=click.IntRange(min=1), help="Say what so many would do, without looking for a number.")
+@click.option(
+    "--replicas", type=click.IntRange(1, 10**9), help="Say what so many would do, without looking for a number."
+)
 @click.option(
     "--spare",
     type=click.IntRange(min=0),
@@ -70,6 +75,9 @@ def plan(
     if (p99_ms is None) == (replicas is None):
         raise click.UsageError("give --p99 to have a number of replicas found, or --replicas to be told what they do")
     read = _read_json(benchmark)
+    for option, number in (("--rate", rate), ("--p99", p99_ms)):
+        if number is not None and not 0 < number <= _MOST:
+            raise click.BadParameter(f"expected a number up to {_MOST:g}, got {number:g}", param_hint=option)
     with ending("cannot plan"):
         planner = Planner(read_benchmark(read))
         p99 = float("inf") if p99_ms is None else p99_ms / 1e3
@@ -103,8 +111,8 @@ def _read_json(path: str) -> Any:
 def _show_plan(console: Console, found: Plan) -> None:
     target, spare = found.target, found.target.spare
     console.print(
-        f"[bold]{found.replicas} replicas[/] for {target.rate:.4g} requests a second with p99 up to "
-        f"{target.p99 * 1e3:.4g} ms" + (f", of which {spare} may be away" if spare else ""),
+        f"[bold]{found.replicas} replicas[/] for {_plain(target.rate, 4)} requests a second with p99 up to "
+        f"{_plain(target.p99 * 1e3, 4)} ms" + (f", of which {spare} may be away" if spare else ""),
         soft_wrap=True,
     )
     rows = [("", found.all)]
@@ -114,7 +122,7 @@ def _show_plan(console: Console, found: Plan) -> None:
     for heading in ("cores", "memory"):
         table.add_column(heading, justify="right")
     for name, count in (("each replica", 1), ("in all", found.replicas)):
-        cores = "not known" if found.cores_each is None else f"{found.cores_each * count:.2g}"
+        cores = "not known" if found.cores_each is None else _plain(found.cores_each * count, 2)
         memory = "not known" if found.memory_each is None else decimal(int(found.memory_each * count))
         table.add_row(name, cores, memory)
     console.print(table)
@@ -128,11 +136,11 @@ def _show_predictions(console: Console, rows: list[tuple[str, Prediction]]) -> N
     for what, one in rows:
         table.add_row(
             str(one.replicas),
-            f"{one.rate / one.replicas:.4g}",
+            _plain(one.rate / one.replicas, 4),
             f"{one.utilization:.0%}",
-            f"{one.p50 * 1e3:.3g}",
-            f"{one.p99 * 1e3:.3g}",
-            "-" if one.cores is None else f"{one.cores:.2g}",
+            _plain(one.p50 * 1e3, 3),
+            _plain(one.p99 * 1e3, 3),
+            "-" if one.cores is None else _plain(one.cores, 2),
             what,
         )
     console.print(table)
@@ -141,16 +149,21 @@ def _show_predictions(console: Console, rows: list[tuple[str, Prediction]]) -> N
 def _show_checks(console: Console, planner: Planner) -> None:
     station = planner.station
     console.print(
-        f"one replica: {station.capacity:.4g} requests a second at most, {len(station.speeds)} at the same time; "
-        f"{station.mean * 1e3:.3g} ms for one by itself"
+        f"one replica: {_plain(station.capacity, 4)} requests a second at most, {len(station.speeds)} at the same "
+        f"time; {_plain(station.mean * 1e3, 3)} ms for one by itself"
     )
     for check in planner.checks:
         console.print(
-            f"  at {check.rate:.4g} a second ({check.utilization:.0%}): p99 {check.measured_p99 * 1e3:.3g} ms, "
-            f"by the model {check.model_p99 * 1e3:.3g} ms"
+            f"  at {_plain(check.rate, 4)} a second ({check.utilization:.0%}): "
+            f"p99 {_plain(check.measured_p99 * 1e3, 3)} ms, by the model {_plain(check.model_p99 * 1e3, 3)} ms"
         )
     if planner.correction > 1:
-        console.print(f"  so the model's latencies are taken times {planner.correction:.3g}")
+        console.print(f"  so the model's latencies are taken times {_plain(planner.correction, 3)}")
+
+
+def _plain(number: float, digits: int) -> str:
+    """So many significant digits, and never an exponent."""
+    return f"{float(f'{number:.{digits}g}'):.15g}"
 
 
 def _prediction_json(found: Prediction) -> dict[str, Any]:

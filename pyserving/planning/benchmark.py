@@ -1,6 +1,7 @@
 """What ``pyserving bench --sweep --json`` has measured of one server, read back and checked."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,6 +11,8 @@ from pyserving.core.errors import invalid_argument
 
 SAMPLES_BEYOND = 5
 """So many requests must have taken longer than a percentile for it to be known at all."""
+_ROUNDING = 1.05
+"""Times what Little's law allows: clocks are not read at the same moment."""
 MOST_CLIENT_CPU = 0.9
 """Of a core: beyond it the load generator may be what limited the rate."""
 
@@ -91,6 +94,12 @@ def read_benchmark(value: Any, percent: float = 99.0) -> Benchmark:
     for one, two in pairwise(point.connections for point, _ in closed):
         if one == two:
             raise invalid_argument(f"there are two runs with {one} connections")
+    for point, _ in closed:
+        if point.in_system > _ROUNDING * point.connections:
+            raise invalid_argument(
+                f"a run with {point.connections} connections: expected no more requests under way than connections, "
+                f"got {point.in_system:.4g}, which are {point.throughput:.4g} a second times {point.mean * 1e3:.4g} ms"
+            )
     alone, told = closed[0]
     needed = math.ceil(SAMPLES_BEYOND / (1 - percent / 100))
     for point in (alone, *at_rates):
@@ -119,14 +128,16 @@ def _point(value: Mapping[str, Any]) -> Point:
     answers = int(_number(value, "requests"))
     server = value.get("server")
     server = server if isinstance(server, Mapping) else {}
-    rate = value.get("rate")
+    rate = None if value.get("rate") is None else _number(value, "rate")
+    if rate is not None and rate <= 0:
+        raise invalid_argument(f"rate of a run: expected more than 0 requests a second, got {rate:g}")
     throughput = _number(value, "requests_per_second")
     mean, p99 = _number(latency, "mean"), _number(latency, "p99")
     if min(answers, throughput, mean, p99) <= 0:
         raise invalid_argument("a run of the benchmark has no answers")
     return Point(
         connections=int(_number(value, "connections")),
-        rate=None if rate is None else _number(value, "rate"),
+        rate=rate,
         answers=answers,
         throughput=throughput,
         mean=mean / 1e3,
@@ -139,15 +150,20 @@ def _point(value: Mapping[str, Any]) -> Point:
 
 
 def _number(value: Mapping[str, Any], name: str) -> float:
-    found = value.get(name)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-        raise invalid_argument(f"{name} of a run: expected a number, got {found!r}")
-    return found
+    found: Any = value.get(name)
+    if not _is_number(found):
+        raise invalid_argument(f"{name} of a run: expected a number, got {repr(found)[:40]}")
+    return float(found)
 
 
 def _scaled(value: Mapping[str, Any], name: str, factor: float) -> float | None:
     return None if value.get(name) is None else _number(value, name) * factor
 
 
-def _positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+def _positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    """Integers may be larger than any float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -132,7 +132,9 @@ class Planner:
                 f"{target.rate:.4g} requests a second are more than {replicas} replicas can answer: "
                 f"{self.station.capacity:.4g} each",
             )
-        taken = simulate(self.station, replicas, target.rate, target.balancing, REQUESTS)
+        # Where requests are rarer still, they do not wait for each other, and moments so far apart lose their digits.
+        simulated = max(target.rate, _IDLE * replicas * self.station.capacity)
+        taken = simulate(self.station, replicas, simulated, target.balancing, REQUESTS)
         p50, p99 = np.percentile(taken, (50, 99)) * self.correction
         return Prediction(
             replicas, target.rate, utilization, float(p50), float(p99), self._cores_at(target.rate / replicas)

@@ -121,6 +121,15 @@ def test_what_was_slower_than_the_model_makes_plans_more_careful() -> None:
     assert careful.plan(Target(500, 0.2)).replicas > plain.plan(Target(500, 0.2)).replicas
 
 
+@pytest.mark.parametrize("balancing", Balancing)
+def test_requests_that_are_rare(balancing: Balancing) -> None:
+    """One in many years finds the server idle, and takes what it takes alone."""
+    planner = Planner(read_benchmark(mm1()))
+    found = planner.predict(3, Target(1e-9, 1.0, balancing=balancing))
+    assert found.p99 == pytest.approx(float(np.percentile(TIMES_MS, 99)) / 1e3 * planner.correction, rel=0.05)
+    assert planner.plan(Target(1e-9, 1.0, balancing=balancing)).needed.replicas == 1
+
+
 def test_no_number_of_replicas_is_enough() -> None:
     planner = Planner(read_benchmark(mm1()))
     with pytest.raises(ServingError, match="any number of replicas") as raised:
@@ -149,6 +158,13 @@ def test_no_number_of_replicas_is_enough() -> None:
         (changed(("points", 0, "service_times_ms"), [1, -1]), "service_times_ms"),
         (changed(("points", 0, "service_times_ms"), None), "service_times_ms"),
         (changed(("points", 1, "connections"), 1), "two runs with 1 connections"),
+        (changed(("points", 3, "rate"), 0), "rate of a run: expected more than 0 requests a second, got 0"),
+        (
+            changed(("points", 1, "requests_per_second"), 1e9),
+            "a run with 2 connections: expected no more requests under",
+        ),
+        (changed(("points", 1, "requests"), 10**400), "requests of a run: expected a number, got 1000"),
+        (changed(("points", 0, "service_times_ms"), [1, 10**400]), "service_times_ms"),
     ],
 )
 def test_benchmarks_that_will_not_do(told: Any, text: str) -> None:
@@ -187,6 +203,12 @@ def test_the_command(tmp_path: Path) -> None:
     assert what["prediction"]["p99_ms"] == pytest.approx(92, rel=0.05)
 
 
+def test_large_numbers_are_written_out(tmp_path: Path) -> None:
+    shown = plan(tmp_path, mm1(), "--rate", "500000", "--p99", "2000", "--balancing", "least").stdout
+    assert " replicas for 500000 requests a second with p99 up to 2000 ms" in shown
+    assert "e+" not in shown
+
+
 def test_what_the_server_used_may_be_unknown(tmp_path: Path) -> None:
     told = mm1()
     for point in told["points"]:
@@ -204,6 +226,10 @@ def test_what_the_server_used_may_be_unknown(tmp_path: Path) -> None:
         (mm1(), ["--rate", "500", "--replicas", "2"], 1, "more than 2 replicas can answer"),
         (mm1(), ["--rate", "10"], 2, "--p99"),
         (mm1(), ["--rate", "0", "--p99", "9"], 2, "--rate"),
+        (mm1(), ["--rate", "nan", "--p99", "9"], 2, "--rate"),
+        (mm1(), ["--rate", "inf", "--p99", "9"], 2, "--rate"),
+        (mm1(), ["--rate", "10", "--p99", "nan"], 2, "--p99"),
+        (mm1(), ["--rate", "10", "--replicas", "1" * 30], 2, "--replicas"),
         ("{", ["--rate", "10", "--p99", "9"], 2, "is no JSON"),
         ({"points": 3}, ["--rate", "10", "--p99", "9"], 1, "expected a list of runs"),
     ],
