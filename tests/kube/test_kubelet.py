@@ -91,7 +91,7 @@ def test_probes_of_a_pod(models: Path, start_pod: StartPod) -> None:
     assert pod.terminate() == 0
 
 
-def test_a_pod_that_hangs_is_restarted(start_pod: StartPod) -> None:
+def test_a_pod_that_hangs_gets_no_requests(start_pod: StartPod) -> None:
     pod = start_pod()
     pod.wait_until(True)
     pod.server.process.send_signal(signal.SIGSTOP)
