@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,8 @@ from pyserving.acceleration.cache import sweep
 from pyserving.acceleration.trial_inputs import Inputs
 from pyserving.acceleration.trial_process import Job, write_samples
 from pyserving.acceleration.verdict import Verdict
+from pyserving.core.free_memory import free_memory
+from pyserving.core.interpreter import command, environment
 
 _SECONDS = 900.0
 """What a trial may take."""
@@ -64,7 +65,7 @@ class TrialProcess:
                 self._process.kill()
 
     def _run(self, folder: str, samples: Mapping[str, Sequence[Inputs]]) -> list[Finding]:
-        job = replace(self._job, memory_limit=_free_memory() // _SHARE_OF_MEMORY)
+        job = replace(self._job, memory_limit=(free_memory() or 0) // _SHARE_OF_MEMORY)
         if any(samples.values()):
             job = replace(job, samples=os.path.join(folder, "samples.npz"))
             write_samples(job.samples, samples)
@@ -74,13 +75,13 @@ class TrialProcess:
                 if self._cancelled:
                     raise TrialFailed("it was cancelled")
                 self._process = process = subprocess.Popen(
-                    [sys.executable, "-m", "pyserving.acceleration.trial_process"],
+                    command("-m", "pyserving.acceleration.trial_process"),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
                     # What TensorFlow and OpenVINO write there is for those who work on them.
                     # What it leaves lying when it is ended goes with this folder.
-                    env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TMPDIR": folder},
+                    env=environment(TF_CPP_MIN_LOG_LEVEL="3", TMPDIR=folder),
                 )
             timer = threading.Timer(_SECONDS, process.kill)
             timer.start()
@@ -129,12 +130,3 @@ class TrialProcess:
             words = file.read()[-_LAST_WORDS:].decode(errors="replace").strip()
         how = f"it was ended by signal {-returncode}" if returncode < 0 else f"it ended with {returncode}"
         return f"{how}: {words.splitlines()[-1]}" if words else how
-
-
-def _free_memory() -> int:
-    """Bytes; 0 where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return 0

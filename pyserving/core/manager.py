@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +18,7 @@ from pyserving.core.harness import Harness
 from pyserving.core.phase import Phase
 from pyserving.core.residency import LOOK_AGAIN, PATIENCE, Residency, Room, Stay
 from pyserving.core.resources import Resources, ResourceTracker
+from pyserving.core.servable import ServableId
 from pyserving.core.serving_map import ServingMap
 from pyserving.core.source import AspiredVersion
 from pyserving.core.state import ServableState, State
@@ -102,15 +103,30 @@ class Manager:
 
     # What sources and the server call
 
-    def set_aspired_versions(self, name: str, versions: Sequence[AspiredVersion]) -> None:
-        """An AspiredVersionsCallback. Returns at once; loads and unloads follow on threads of their own."""
+    def set_aspired_versions(
+        self, name: str, versions: Sequence[AspiredVersion], *, moved: Collection[int] = ()
+    ) -> None:
+        """An AspiredVersionsCallback. Returns at once; loads and unloads follow on threads of their own.
+
+        ``moved``: versions that are now elsewhere. Where their load has failed, the Loader that comes now is tried.
+        """
         aspired = {version.id.version: version for version in versions}
         for version in versions:
             if version.id.name != name:
                 raise ValueError(f"Expected versions of {name}, got {version.id}")
         with self._change():
             if not self._stopping:
+                for harness in list(self._streams.get(name, {}).values()):
+                    if harness.id.version in moved and harness.phase in (Phase.WAITING, Phase.ENDED):
+                        harness.error = None
+                        self._give_up(harness)
                 self._aspire(name, aspired)
+
+    def failure(self, servable: ServableId) -> ServingError | None:
+        """Why a version that is aspired will not be available: it has failed, and is tried no more."""
+        with self._lock:
+            harness = self._streams.get(servable.name, {}).get(servable.version)
+            return harness.error if harness is not None and harness.phase is Phase.ENDED else None
 
     def set_num_load_threads(self, num_load_threads: int) -> None:
         """For a while more loads may run at once, such as at the start, when there is no request to slow down."""

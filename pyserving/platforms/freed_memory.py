@@ -3,7 +3,7 @@
 import ctypes
 import mmap
 
-from pyserving.platforms.memory import is_glibc
+from pyserving.platforms.memory import has_glibc_heaps
 from pyserving.platforms.stepping_back import beside_main_heap
 
 _BLOCKS = (4 << 20, 512 << 10, 64 << 10)
@@ -13,12 +13,12 @@ _MISSES = 3
 
 
 def give_memory_back() -> None:
-    """Returns once it is done, on C libraries other than glibc at once.
+    """Returns once it is done, with allocators other than glibc's at once.
 
     ``malloc_trim`` holds the lock of a heap until all its free pages are the system's, 30 ms for 330 MB, and the event
     loop now and then frees a block of the heap that a model was loaded to. So most of it is done without the lock.
     """
-    if is_glibc():
+    if has_glibc_heaps():
         beside_main_heap(_drop_free_pages)
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -1,7 +1,8 @@
 """Which C library there is, where it takes memory from, and from which of its heaps a thread allocates."""
 
 import ctypes
-import mmap
+import functools
+import os
 import sys
 import threading
 
@@ -22,6 +23,16 @@ _claimed: set[int] = set()
 
 def is_glibc() -> bool:
     return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim")
+
+
+@functools.cache
+def has_glibc_heaps() -> bool:
+    """Whether ``malloc`` is glibc's own: an allocator that is preloaded, such as jemalloc, has other heaps."""
+    return is_glibc() and _address_of_malloc(None) == _address_of_malloc("libc.so.6")
+
+
+def _address_of_malloc(library: str | None) -> int | None:
+    return ctypes.cast(ctypes.CDLL(library).malloc, ctypes.c_void_p).value
 
 
 class _Mappings:
@@ -59,25 +70,24 @@ def mapped_zeros(size: int) -> bytes:
 
 
 def heap_of_thread() -> int:
-    """Which heap glibc serves the calling thread from: 0 for that of the main thread, and for other C libraries.
+    """Which heap glibc serves the calling thread from: 0 for that of the main thread, and for other allocators.
 
     glibc gives a thread one of a few heaps ("arenas") when it first allocates. Which one, the header of an allocation
     tells: the third lowest bit of the size before it is set outside of the main heap.
     """
-    if not is_glibc():
+    if not has_glibc_heaps():
         return 0
     libc = ctypes.CDLL(None)
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
     libc.free.restype, libc.free.argtypes = None, (ctypes.c_void_p,)
-    libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
     block: int = libc.malloc(_NOT_CACHED)
     try:
         if not ctypes.c_size_t.from_address(block - ctypes.sizeof(ctypes.c_size_t)).value & _NON_MAIN_ARENA:
             return 0
         part = block // _HEAP_BYTES * _HEAP_BYTES
-        # With pages of another size parts have another size, too (GLIBC_TUNABLES): then this may be nobody's memory.
-        is_memory = not libc.mincore(part, mmap.PAGESIZE, ctypes.create_string_buffer(1))
-        return (is_memory and ctypes.c_size_t.from_address(part).value) or part
+        # With huge pages parts have another size, and what begins here need not be memory that can be read.
+        of_huge_pages = "malloc.hugetlb" in os.environ.get("GLIBC_TUNABLES", "")
+        return part if of_huge_pages else ctypes.c_size_t.from_address(part).value
     finally:
         libc.free(block)
 

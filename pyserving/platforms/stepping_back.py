@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from pyserving.core.background import in_background
-from pyserving.platforms.memory import heap_of_thread, is_claimed, is_glibc
+from pyserving.platforms.memory import has_glibc_heaps, heap_of_thread, is_claimed
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ def _aside(call: Callable[..., T], arguments: tuple[object, ...], niceness: int)
 
 def _unfit_heaps(tries_left: int) -> Callable[[int], bool]:
     """Tells heaps that are not to be used. The fewer tries are left, the less may be asked for."""
-    if not tries_left or not is_glibc():
+    if not tries_left or not has_glibc_heaps():
         return lambda _: False
     return is_claimed if tries_left >= _LAST_TRIES else lambda heap: not heap
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from functools import partial
@@ -110,7 +111,8 @@ class Catalog:
         """Versions that are to be there though the source may not ask for them, by model."""
         self._paths: dict[ServableId, str] = {}
         """Where versions are or were, that it ever asked for."""
-        self._aspiring = threading.Lock()
+        # What the manager tells while it is held may lead back here: other default versions are other versions to keep.
+        self._aspiring = threading.RLock()
         self._reloading = asyncio.Lock()
         self._following: asyncio.Future[None] | None = None
 
@@ -165,9 +167,14 @@ class Catalog:
             for model in changed:
                 if error := self._source.errors.get(model.name):
                     raise error
-            requests = [ServableRequest(model.name) for model in changed if self._found.get(model.name)]
+            failed = {model.name: state for model in changed if (state := self._failed_for_good(model))}
+            requests = [
+                ServableRequest(model.name)
+                for model in changed
+                if self._found.get(model.name) and model.name not in failed
+            ]
             states = await _on_a_thread(lambda: self._monitor.wait_until_available(requests, since=mark))
-            require_available(states, "model(s)")
+            require_available([*states, *failed.values()], "model(s)")
             await self._labelled_versions_settled(changed)
             self._assign_labels(allow_unavailable=self._settings.allow_labels_for_unavailable)
 
@@ -238,9 +245,10 @@ class Catalog:
             # A model that was just taken out of the config has no versions: what is said of it is not used.
             config = model or ModelConfig(name, "")
             paths = {ServableId(name, version): path for version, path in sorted(found.items())}
+            moved = {servable.version for servable, path in paths.items() if self._paths.get(servable, path) != path}
             self._paths.update(paths)
             self.manager.set_aspired_versions(
-                name, [self._aspired(servable, path, config) for servable, path in paths.items()]
+                name, [self._aspired(servable, path, config) for servable, path in paths.items()], moved=moved
             )
 
     def _aspired(self, servable: ServableId, path: str, config: ModelConfig) -> AspiredVersion:
@@ -277,8 +285,20 @@ class Catalog:
         model = next((model for model in self._directory.models if model.name == name), None)
         return GateRules() if model is None else gate_rules(model.options.gate)
 
+    def _failed_for_good(self, model: ModelConfig) -> ServableState | None:
+        """The state of a model's latest version, where every one that the source asks for has failed and is tried no
+        more, and no other may come: then nothing will happen that could be waited for."""
+        found = [ServableId(model.name, version) for version, _ in self._found.get(model.name, ())]
+        errors = {servable: error for servable in found if (error := self.manager.failure(servable))}
+        if not found or len(errors) < len(found) or self._source.may_find_more(model):
+            return None
+        latest = max(found)
+        return ServableState(latest, State.END, time.time(), errors[latest])
+
     async def _labelled_versions_settled(self, models: Sequence[ModelConfig]) -> None:
         """One version of a model is available before the others, and that need not be one with a label."""
+        if self._settings.allow_labels_for_unavailable:
+            return
         requests = [
             ServableRequest(model.name, version)
             for model in models

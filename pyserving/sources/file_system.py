@@ -75,6 +75,11 @@ class FileSystemSource:
         """By servable name, why its base path could not be read at the last look."""
         return {name: stream.error for name, stream in self._streams.copy().items() if stream.error is not None}
 
+    def is_settling(self, name: str) -> bool:
+        """Whether a version that the policy selects is not offered yet, for it is still being written."""
+        stream = self._streams.get(name)
+        return stream is not None and stream.is_settling
+
     def start(self) -> None:
         """Polls once, on this thread, then goes on on a thread of its own."""
         self._started = True
@@ -164,6 +169,10 @@ class _Stream:
         self._ready: set[VersionPath] = set()
         self._settling: dict[VersionPath, SettlingFolder] = {}
         self._complaints = Complaints()
+
+    @property
+    def is_settling(self) -> bool:
+        return bool(self._settling)
 
     def servable_changed(self, servable: MonitoredServable) -> None:
         if (servable.base_path, servable.unversioned) != (self.servable.base_path, self.servable.unversioned):

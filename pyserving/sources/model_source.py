@@ -64,6 +64,10 @@ class ModelSource:
         """By model, why its base path could not be read at the last look."""
         return {**self._folders.errors, **self._buckets.errors}
 
+    def may_find_more(self, model: ModelConfig) -> bool:
+        """Whether versions may come that are there now: they are being written still, or fetched."""
+        return is_object_store(model.base_path) or self._folders.is_settling(model.name)
+
     def start(self) -> None:
         """Looks at folders, and begins to look at object stores."""
         self._folders.start()

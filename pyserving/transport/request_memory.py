@@ -1,9 +1,11 @@
 """Memory for requests: one that would not fit is refused before it is read, not killed with the server."""
 
+import math
 import time
 from collections.abc import Callable
 
 from pyserving.core.errors import Code, ServingError
+from pyserving.core.free_memory import free_memory
 
 LARGE = 256 * 1024
 """Bytes of a body or message from which on it is asked whether it fits: smaller ones are held in check by limits on
@@ -30,7 +32,7 @@ class RequestMemory:
         self._refused = refused or (lambda: None)
         self.held = 0
         """Bytes that are promised to requests."""
-        self._free = 0
+        self._free = 0.0
         self._read = float("-inf")
 
     def hold(self, size: int) -> None:
@@ -54,64 +56,10 @@ class RequestMemory:
         """The opposite."""
         self.held -= GROWTH * size
 
-    def _machine_has(self) -> int:
+    def _machine_has(self) -> float:
         now = time.monotonic()
         if now - self._read > _SECONDS:
             self._read = now
-            self._free = free_memory() - _HEADROOM
+            free = free_memory()
+            self._free = math.inf if free is None else free - _HEADROOM
         return self._free
-
-
-def free_memory() -> int:
-    """Bytes that can still be used: MemAvailable, or less within a cgroup (v1 or v2). Without /proc: no bound."""
-    free = _available("/proc/meminfo")
-    for limit, used, stat in _CGROUP_FILES:
-        most, taken = _number(limit), _number(used)
-        if most is not None and taken is not None:
-            # Pages of files that were not used lately are given back before anybody is killed.
-            free = min(free, most - taken + _field(stat, "inactive_file"))
-    return max(0, free)
-
-
-_UNBOUNDED = 1 << 62
-_CGROUP_FILES = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        "/sys/fs/cgroup/memory/memory.stat",
-    ),
-)
-"""Of the container, which sees its own group there."""
-
-
-def _available(path: str) -> int:
-    try:
-        with open(path, "rb") as file:
-            for line in file:
-                if line.startswith(b"MemAvailable:"):
-                    return int(line.split()[1]) << 10
-    except OSError:
-        pass
-    return _UNBOUNDED
-
-
-def _number(path: str) -> int | None:
-    """None where there is no such file, or ``max`` in it."""
-    try:
-        with open(path, "rb") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return None
-
-
-def _field(path: str, name: str) -> int:
-    try:
-        with open(path, encoding="ascii") as file:
-            for line in file:
-                key, _, value = line.partition(" ")
-                if key == name:
-                    return int(value)
-    except OSError:
-        pass
-    return 0

@@ -152,7 +152,7 @@ def test_a_cache_that_cannot_be_made_fails_the_trial(acceleration_folder: Path, 
 
 
 def test_no_memory_fails_the_trial(acceleration_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyserving.acceleration.trials._free_memory", lambda: 8 << 20)
+    monkeypatch.setattr("pyserving.acceleration.trials.free_memory", lambda: 8 << 20)
     with pytest.raises(TrialFailed):
         TrialProcess(job(acceleration_folder, tmp_path, "softmax")).run({})
     assert not list(tmp_path.glob(".new-*"))

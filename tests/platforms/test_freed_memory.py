@@ -6,7 +6,7 @@ import mmap
 import pytest
 
 from pyserving.platforms.freed_memory import _drop_free_pages
-from pyserving.platforms.memory import is_glibc
+from pyserving.platforms.memory import has_glibc_heaps
 from pyserving.platforms.stepping_back import beside_main_heap
 
 SIZE = 100 << 10
@@ -28,7 +28,7 @@ def resident(blocks: list[int]) -> int:
     return found
 
 
-@pytest.mark.skipif(not is_glibc(), reason="other C libraries have other heaps")
+@pytest.mark.skipif(not has_glibc_heaps(), reason="other C libraries have other heaps")
 def test_pages_of_free_blocks_are_dropped_and_no_others() -> None:
     libc = ctypes.CDLL(None)
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)

@@ -16,7 +16,7 @@ import pytest
 from pyserving.core.background import in_background, work_in_background
 from pyserving.core.servable import ServableId
 from pyserving.core.threads import Threads
-from pyserving.platforms.memory import is_glibc
+from pyserving.platforms.memory import has_glibc_heaps
 from pyserving.platforms.stepping_back import NICENESS, stepped_back
 from pyserving.platforms.tensorflow import session
 from pyserving.platforms.tensorflow.loader import TensorFlowLoader
@@ -79,7 +79,7 @@ def test_arguments_and_errors_go_through() -> None:
     assert on_marked_thread(fails) == "raised"
 
 
-@pytest.mark.skipif(not is_glibc(), reason="heaps of threads are glibc's")
+@pytest.mark.skipif(not has_glibc_heaps(), reason="heaps of threads are glibc's")
 def test_a_call_in_the_background_leaves_the_main_heap_to_the_event_loop() -> None:
     # In a process of its own: glibc has but so many heaps, and threads of other tests may have taken them all.
     program = """
@@ -95,7 +95,7 @@ assert threads.join(60)
     assert done.stdout == "True\n"
 
 
-@pytest.mark.skipif(not is_glibc(), reason="heaps of threads are glibc's")
+@pytest.mark.skipif(not has_glibc_heaps(), reason="heaps of threads are glibc's")
 def test_a_call_in_the_background_leaves_their_heaps_to_engine_threads() -> None:
     # Two heaps beside the main one for all threads: that of an engine thread, and another one.
     program = """

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import logging
-import os
 import queue
 import signal
 import socket
@@ -17,6 +16,7 @@ from contextvars import copy_context
 from typing import Any
 
 from pyserving.core.errors import Code, ServingError
+from pyserving.core.interpreter import command, environment
 from pyserving.platforms.model import Array
 from pyserving.platforms.process.frames import Message, encode, receive, send
 from pyserving.platforms.process.spec import ProcessSpec, to_json
@@ -61,11 +61,11 @@ class ModelProcess:
         self._connection, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.child", str(theirs.fileno())],
+                command("-m", f"{__package__}.child", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=sys.__stderr__,  # what model code prints
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                env=environment(),
                 start_new_session=True,  # Ctrl-C is for the server, which then ends it
             )
         self.send(Message("load", 0, to_json(spec)))

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from pyserving.core.background import in_background
+from pyserving.core.interpreter import environment
 from pyserving.platforms.stepping_back import NICENESS
 from pyserving.platforms.tensorflow.graph_facts import GraphFacts, look_through
 from pyserving.platforms.tensorflow.graph_process import command
@@ -73,16 +74,17 @@ class _InAnotherProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # it multiplies no matrices
+            env=environment(OPENBLAS_NUM_THREADS="1"),  # it multiplies no matrices
+            start_new_session=True,  # Ctrl-C is for the server, with which it ends
         )
 
     def facts(self, meta_graph: memoryview) -> GraphFacts:
         """A process that fails, such as for want of memory, is no reason to keep a model from being served."""
         timer = threading.Timer(_SECONDS, self._process.kill)
-        timer.start()
         try:
+            timer.start()
             return GraphFacts.from_json(json.loads(self._answer(meta_graph)))
-        except (OSError, KeyError, TypeError, ValueError):
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError):  # RuntimeError: no thread can be started
             logger.warning("The process that looks through the graph has failed: it is done in this one")
             return look_through(bytes(meta_graph))
         finally:
