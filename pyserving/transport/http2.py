@@ -270,7 +270,10 @@ class Http2Connection(Connection):
             if self._preface_missing > 0:
                 return
             self._send_preface()
-        self._flush()
+        self._corked = False
+        if not self._flush_due:
+            self._flush_due = True
+            self._connections.write_turn.join(self._flush)
         if self._write_paused and not self._read_paused:
             self._read_while_blocked += len(data)
             if self._read_while_blocked > _READ_WHILE_BLOCKED and not self._closing:
@@ -279,6 +282,8 @@ class Http2Connection(Connection):
 
     def eof_received(self) -> None:
         """The transport closes: a client that sends no more frames can take no answer, for want of window updates."""
+        if self._flush_due:
+            self._flush()
 
     def pause_writing(self) -> None:
         self._write_paused = True

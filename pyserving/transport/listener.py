@@ -13,6 +13,7 @@ from typing import Any
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.transport.balance import BalancedAcceptor, Share, open_accepted
+from pyserving.transport.write_turn import WriteTurn
 
 HANDSHAKE_SECONDS = 10.0
 """From a connection to the end of its TLS handshake; the same again for its end. asyncio's own 60 and 30 let a client
@@ -36,11 +37,12 @@ class Connection(asyncio.Protocol):
 class Connections:
     """The live connections of one listener."""
 
-    __slots__ = ("_draining", "_empty", "_live", "_share")
+    __slots__ = ("_draining", "_empty", "_live", "_share", "write_turn")
 
     def __init__(self, share: Share | None = None) -> None:
         """``share`` is told of them."""
         self._share = share
+        self.write_turn = WriteTurn()
         self._live: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()

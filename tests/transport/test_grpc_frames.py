@@ -437,10 +437,12 @@ def test_all_answers_to_one_read_leave_in_one_write() -> None:
         connection, transport, _ = in_memory(LIMITS)
         client = FrameClient()
         connection.data_received(client.h2.data_to_send())
+        await asyncio.sleep(0)
         client.receive(b"".join(transport.writes))
         transport.writes.clear()
         streams = [client.request(b"%d" % n) for n in range(20)]
         connection.data_received(client.h2.data_to_send())
+        await asyncio.sleep(0)
         assert len(transport.writes) == 1
         client.receive(transport.writes[0])
         assert [client.answers[stream].message for stream in streams] == [b"%d" % n for n in range(20)]
@@ -455,6 +457,7 @@ def test_answers_that_come_later_share_a_write() -> None:
         client = FrameClient()
         streams = [client.request(b"%d" % n, "/test.Test/Wait") for n in range(20)]
         connection.data_received(client.h2.data_to_send())
+        await asyncio.sleep(0)
         client.receive(b"".join(transport.writes))
         transport.writes.clear()
         methods.gate.set()
@@ -537,6 +540,7 @@ def test_any_split_of_a_conversation_gives_the_same_answers(cuts: list[int]) -> 
         edges = [0, *sorted(set(cuts)), len(CONVERSATION)]
         for start, end in itertools.pairwise(edges):
             connection.data_received(CONVERSATION[start:end])
+        await asyncio.sleep(0)
         client = FrameClient({4: 1 << 20})
         for _ in range(3):
             client.begin()

@@ -267,6 +267,7 @@ def test_a_stream_of_many_messages_lets_others_through() -> None:
         connection.data_received(client.h2.data_to_send())
         other = client.request(b"x")
         connection.data_received(client.h2.data_to_send())
+        await asyncio.sleep(0)
         client.receive(b"".join(transport.writes))
         assert client.answers[other].message == b"x"
         assert not client.answers[flood].closed
