@@ -7,7 +7,7 @@ from pyserving.core.errors import Code, ServingError
 from pyserving.ray.services import add_services
 
 if TYPE_CHECKING:
-    from pyserving.ray.application import application, build, run
+    from pyserving.ray.serve_application import application, build, run
 
 __all__ = ["add_services", "application", "build", "run"]
 
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(import_module("pyserving.ray.application"), name)
+        return getattr(import_module("pyserving.ray.serve_application"), name)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "ray":
             raise

@@ -8,10 +8,23 @@ from typing import Any
 
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.protos import messages
+from pyserving.server.rollout_rules import check_rules
 from pyserving.sources.model_config import ModelConfig
+from pyserving.sources.model_source import check_sources
 
 _MIN_CONCURRENCY = 100
 """Requests that a replica takes at a time, unless it aims at more: beyond that they wait for any replica."""
+_MAX_TARGET = 1e6
+_SMALLEST_SHARE = 0.0001
+"""Of a CPU or GPU; Ray counts no smaller ones."""
+
+
+def check_models(models: Sequence[ModelConfig]) -> None:
+    """Raises INVALID_ARGUMENT, which names the model, for what cannot be."""
+    check_rules(models)
+    check_sources(models)
+    for model in models:
+        check_model(model)
 
 
 def check_model(model: ModelConfig) -> None:
@@ -21,6 +34,15 @@ def check_model(model: ModelConfig) -> None:
     for name in ("target_ongoing_requests", "num_cpus", "num_gpus", "upscale_delay", "downscale_delay"):
         if not 0 <= (value := getattr(ray, name)) < math.inf:
             raise invalid_argument(f"{where} {name} of 0 or more, got {value:g}")
+    for name in ("num_cpus", "num_gpus"):
+        if 0 < (value := getattr(ray, name)) < _SMALLEST_SHARE:
+            raise invalid_argument(f"{where} {name} of {_SMALLEST_SHARE:g} or more, got {value:g}")
+    if ray.num_gpus > 1 and not ray.num_gpus.is_integer():
+        raise invalid_argument(f"{where} num_gpus of 1 or less, or a whole number, got {ray.num_gpus:g}")
+    if ray.target_ongoing_requests > _MAX_TARGET:
+        raise invalid_argument(
+            f"{where} target_ongoing_requests of at most {_MAX_TARGET:g}, got {ray.target_ongoing_requests:g}"
+        )
     if ray.replicas and (ray.min_replicas or ray.max_replicas):
         raise invalid_argument(f"{where} either replicas, or min_replicas and max_replicas, got both")
     if ray.min_replicas and ray.min_replicas > ray.max_replicas:
@@ -32,6 +54,11 @@ def check_model(model: ModelConfig) -> None:
     if model.is_pushed:
         raise invalid_argument(
             f"Model {model.name}: with Ray, versions are found in folders; pushed to one replica, others would not know"
+        )
+    if model.options.gate.manual and not model.options.traffic.default_version:
+        raise invalid_argument(
+            f"Model {model.name}: with gate {{ manual: true }}, Ray needs traffic {{ default_version }}; "
+            "nobody can promote a version in all replicas, and one that starts anew could not know which it is"
         )
 
 
@@ -70,11 +97,16 @@ def deployment_options(model: ModelConfig) -> dict[str, Any]:
     return options | {"autoscaling_config": scaling}
 
 
-def check_placement(models: Sequence[ModelConfig], nodes: Sequence[Mapping[str, Any]]) -> None:
-    """Raises RESOURCE_EXHAUSTED where no node can ever hold a replica. ``nodes``: as ``ray.nodes()`` tells of them."""
+def check_placement(
+    models: Sequence[ModelConfig], nodes: Sequence[Mapping[str, Any]], ingress: Mapping[str, float] = {}
+) -> None:
+    """Raises RESOURCE_EXHAUSTED where no node can ever hold a replica, or what the ``ingress`` asks for.
+
+    ``nodes``: as ``ray.nodes()`` tells of them.
+    """
+    wanted = {f"a replica of model {model.name}": _asked(model.options.ray) for model in models}
     alive = [node for node in nodes if node.get("Alive")]
-    for model in models:
-        asked = _asked(model.options.ray)
+    for what, asked in {**wanted, "the ingress": ingress}.items():
         if not any(all(node["Resources"].get(name, 0) >= amount for name, amount in asked.items()) for node in alive):
             listed = "; ".join(
                 f"{node['NodeManagerAddress']} {_text({name: node['Resources'].get(name, 0) for name in asked})}"
@@ -82,8 +114,7 @@ def check_placement(models: Sequence[ModelConfig], nodes: Sequence[Mapping[str, 
             )
             raise ServingError(
                 Code.RESOURCE_EXHAUSTED,
-                f"No node can hold a replica of model {model.name}: it asks for {_text(asked)}; "
-                f"the nodes have: {listed or 'there are none'}",
+                f"No node can hold {what}: it asks for {_text(asked)}; the nodes have: {listed or 'there are none'}",
             )
 
 
@@ -103,6 +134,8 @@ def _asked(ray: messages.RayOptions) -> dict[str, float]:
 
 def _text(resources: Mapping[str, float]) -> str:
     return ", ".join(
-        f"{amount / 2**30:.3g} GiB of memory" if name == "memory" else f"{amount:g} {name}s"
+        f"{amount / 2**30:.3g} GiB of memory"
+        if name == "memory"
+        else f"{amount:g} {name}{'s' if name in ('CPU', 'GPU') else ''}"
         for name, amount in resources.items()
     )

@@ -47,6 +47,9 @@ def test_names_that_ray_could_not_take_are_changed_and_stay_apart() -> None:
         (model(replicas=2, max_replicas=3), "either replicas, or min_replicas and max_replicas"),
         (model(min_replicas=3, max_replicas=2), "min_replicas of at most max_replicas, got 3 and 2"),
         (model(min_replicas=3), "min_replicas of at most max_replicas, got 3 and 0"),
+        (model(num_gpus=1.5), "num_gpus of 1 or less, or a whole number, got 1.5"),
+        (model(num_cpus=0.00001), "num_cpus of 0.0001 or more, got 1e-05"),
+        (model(target_ongoing_requests=1e10), r"target_ongoing_requests of at most 1e\+06, got 1e\+10"),
         (model(lazy=True), "lazily"),
     ],
 )
@@ -54,6 +57,26 @@ def test_what_cannot_be_is_refused(unfit: ModelConfig, says: str) -> None:
     with pytest.raises(ServingError, match="[Mm]odel m.*" + says) as refused:
         check_model(unfit)
     assert refused.value.code is Code.INVALID_ARGUMENT
+
+
+def test_a_model_that_waits_to_be_promoted_has_to_name_its_default_version() -> None:
+    options = messages.ModelOptions(gate=messages.GateOptions(manual=True))
+    with pytest.raises(ServingError, match=r"Model m: with gate \{ manual: true \}, Ray needs traffic") as refused:
+        check_model(ModelConfig("m", "/models/m", options=options))
+    assert refused.value.code is Code.INVALID_ARGUMENT
+    options.traffic.default_version = 3
+    check_model(ModelConfig("m", "/models/m", options=options))
+
+
+def test_an_ingress_that_fits_on_no_node_is_refused() -> None:
+    nodes = [{"Alive": True, "NodeManagerAddress": "10.0.0.1", "Resources": {"CPU": 4.0, "edge": 1.0}}]
+    check_placement([model()], nodes, {"edge": 1})
+    with pytest.raises(ServingError) as refused:
+        check_placement([model()], nodes, {"edge": 2})
+    assert refused.value.code is Code.RESOURCE_EXHAUSTED
+    assert refused.value.message == (
+        "No node can hold the ingress: it asks for 2 edge; the nodes have: 10.0.0.1 1 edge"
+    )
 
 
 def test_a_model_that_fits_on_no_node_is_refused_with_what_there_is() -> None:

@@ -1,5 +1,6 @@
 """Builds a Ray Serve application from the models that a server would serve."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,11 +15,10 @@ from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.platforms.registry import find_platforms
 from pyserving.ray.deployments import Barriers, ModelReplica
 from pyserving.ray.ingress import Ingress
-from pyserving.ray.options import check_model, check_placement, deployment_options, max_replicas
-from pyserving.server.rollout_rules import check_rules
+from pyserving.ray.options import check_models, check_placement, deployment_options, max_replicas
+from pyserving.ray.replica import read_models
 from pyserving.server.settings import Settings
 from pyserving.sources.model_config import ModelConfig, config_of, read_model_config_file, single_model
-from pyserving.sources.model_source import check_sources
 
 SERVICES = "pyserving.ray:add_services"
 """What Ray's option ``grpc_servicer_functions`` has to name."""
@@ -50,12 +50,12 @@ def application(
     """
     settings = settings or Settings([])
     _check(settings)
-    check_rules(models)
-    check_sources(models)
-    for model in models:
-        check_model(model)
+    config = _packed(models)
+    check_models(read_models(config))
+    if ingress_replicas < 1:
+        raise invalid_argument(f"Expected ingress_replicas of 1 or more, got {ingress_replicas}")
     if ray.is_initialized():
-        check_placement(models, ray.nodes())
+        check_placement(models, ray.nodes(), ingress_resources)
     inner = replace(
         settings,
         models=[],
@@ -72,16 +72,17 @@ def application(
         allow_labels_for_unavailable=True,
         wait_for_models=False,
     )
-    config = _packed(models)
+    patient = {"graceful_shutdown_timeout_s": settings.grace_period}
     passing_on = {
         "ray_actor_options": {"num_cpus": 0, "resources": dict(ingress_resources)},
         "max_ongoing_requests": _INGRESS_CONCURRENCY,
+        **patient,
     }
     barriers = _deployment(Barriers, name="barriers", num_replicas=1, **passing_on).bind(
         config, settings.config_file, settings.config_poll_wait
     )
     replicas = {
-        model.name: _deployment(ModelReplica, **deployment_options(model)).bind(
+        model.name: _deployment(ModelReplica, **deployment_options(model), **patient).bind(
             replace(inner, replicas=max_replicas(model)), _packed([model]), barriers
         )
         for model in models
@@ -115,7 +116,10 @@ def build(args: Mapping[str, Any]) -> Any:
     if python not in choices:
         raise invalid_argument(f"Expected python_models to be one of {', '.join(choices)}; got {python!r}")
     settings = Settings([], config_file=path, config_poll_wait=wait, python_options=PythonOptions(PythonModels(python)))
-    return application(models, settings, ingress_replicas=int(_number(args, "ingress_replicas", 1)))
+    count = _number(args, "ingress_replicas", 1)
+    if not count.is_integer():
+        raise invalid_argument(f"Expected ingress_replicas to be a whole number, got {args['ingress_replicas']!r}")
+    return application(models, settings, ingress_replicas=int(count))
 
 
 def run(
@@ -143,8 +147,9 @@ def run(
     try:
         serve.run(app, name=APPLICATION, route_prefix="/")
     except RuntimeError as error:
-        deployments = serve.status().applications[APPLICATION].deployments
-        whys = "; ".join(f"{name}: {status.message}" for name, status in deployments.items() if status.message)
+        deployed = serve.status().applications.get(APPLICATION)
+        parts = deployed.deployments.items() if deployed else ()
+        whys = "; ".join(f"{name}: {status.message}" for name, status in parts if status.message)
         raise ServingError(Code.UNAVAILABLE, f"{error} {whys}".strip()) from None
 
 
@@ -161,7 +166,7 @@ def _number(args: Mapping[str, Any], name: str, default: float) -> float:
         value = float(args.get(name, default))
     except (TypeError, ValueError):
         value = -1
-    if value < 0:
+    if not 0 <= value < math.inf:
         raise invalid_argument(f"Expected {name} to be a number of 0 or more, got {args[name]!r}")
     return value
 
