@@ -66,7 +66,9 @@ class Barrier:
         self._clock = clock
         self._replicas: dict[str, _Replica] = {}
         self._open: set[int] = set()
-        self._opens_from = 0.0
+        self._decides_from = 0.0
+        """Nothing is opened or told before: not all replicas had the time to report."""
+        self._looked = clock()
         self._config = b""
         self._changed = asyncio.Event()
 
@@ -81,7 +83,7 @@ class Barrier:
 
     async def sync(self, replica: str, report: Report, known: Picture | None) -> Picture:
         """Takes a report; returns the picture once it is not ``known``, or after ``WAIT`` seconds."""
-        self.take(replica, report)
+        self.take(replica, report, has_reported=known is not None)
         end = self._clock() + WAIT
         while (picture := self.picture(replica)) == known and (left := end - self._clock()) > 0:
             try:
@@ -91,13 +93,14 @@ class Barrier:
                 break
         return picture
 
-    def take(self, replica: str, report: Report) -> None:
+    def take(self, replica: str, report: Report, *, has_reported: bool = False) -> None:
+        """``has_reported``: it has heard of a barrier before, be it of another one."""
         now = self._clock()
         found = self._replicas.get(replica)
         if found is None:
-            if report.settled and not self._replicas:
+            if (report.settled or has_reported) and not any(other.report.settled for other in self._replicas.values()):
                 # We are new and it is not: others may report soon, and nothing opens without them.
-                self._opens_from = now + LEASE
+                self._decides_from = now + LEASE
             found = self._replicas[replica] = _Replica(report, now + LEASE)
         elif report.number > found.report.number:
             found.report = report
@@ -109,11 +112,14 @@ class Barrier:
         """It will not serve any more."""
         self._replicas.pop(replica, None)
         self._update()
+        self._notify()
 
     def picture(self, replica: str) -> Picture:
         self._update()
         reports = [other.report for other in self._members()]
-        told = (v for v in self._open if all(report.versions.get(v) is Held.SERVING for report in reports))
+        told = {v for v in self._open if all(report.versions.get(v) is Held.SERVING for report in reports)}
+        if self._clock() < self._decides_from:
+            told.clear()
         refused = {
             version: f"replica {name} could not load it: {why}"
             for name, other in self._replicas.items()
@@ -130,12 +136,17 @@ class Barrier:
     def _update(self) -> None:
         before = (set(self._open), {name: replica.member for name, replica in self._replicas.items()})
         now = self._clock()
+        if now - self._looked > 2 * WAIT:
+            # Where there is a replica, we look at least every WAIT seconds. Did we not, it was us who heard nothing.
+            for replica in self._replicas.values():
+                replica.expires = now + LEASE
+        self._looked = now
         self._replicas = {name: replica for name, replica in self._replicas.items() if replica.expires > now}
         replicas = self._replicas.values()
         members = [replica.report for replica in self._members()]
         # What a replica serves was open when it began to, though we may not have been there.
         self._open |= {v for replica in replicas for v, held in replica.report.versions.items() if held is Held.SERVING}
-        if now >= self._opens_from:
+        if now >= self._decides_from:
             loaded = {version for replica in replicas for version in replica.report.versions}
             self._open |= {version for version in loaded if all(version in report.versions for report in members)}
         holders = members or [replica.report for replica in replicas]

@@ -18,6 +18,7 @@ from pyserving.protos import messages
 from pyserving.ray import answers
 from pyserving.ray.answers import HttpAnswer, Metadata, RpcAnswer
 from pyserving.ray.barrier import Barrier, Picture, Report
+from pyserving.ray.options import check_models
 from pyserving.ray.replica import Replica, read_models
 from pyserving.server.settings import Settings
 from pyserving.sources.model_config import config_of, models_from_config
@@ -36,41 +37,60 @@ class Barriers:
     async def __init__(self, config: bytes, config_file: str, poll_wait: float) -> None:  # type: ignore[misc]  # Ray awaits it
         """``config``: as deployed; ``config_file`` is read again every ``poll_wait`` seconds, unless one is empty."""
         self._running = read_models(config)
-        self._barriers = {model.name: Barrier() for model in self._running}
-        self._following = (
-            asyncio.ensure_future(self._follow(config_file, poll_wait)) if config_file and poll_wait else None
-        )
+        self._barriers: dict[tuple[str, str], Barrier] = {}
+        """By model and base path: while an application is deployed anew there may be replicas with another one, whose
+        versions are others."""
+        self._configs: dict[str, bytes] = {}
+        """What the file says now, by model."""
+        self._applied: messages.ModelServerConfig | None = None
+        self._failure = ""
+        if config_file and poll_wait:
+            # Before the first report comes: who starts now has to know what the file says.
+            await self._read(config_file)
+            self._following = asyncio.ensure_future(self._follow(config_file, poll_wait))
 
-    async def sync(self, model: str, replica: str, report: Report, known: Picture | None) -> Picture:
-        """See ``Barrier.sync``."""
-        return await self._barriers[model].sync(replica, report, known)
+    async def sync(self, model: str, base_path: str, replica: str, report: Report, known: Picture | None) -> Picture:
+        """See ``Barrier.sync``. ``base_path``: with which the replica was deployed."""
+        return await self._barrier(model, base_path).sync(replica, report, known)
 
-    async def leave(self, model: str, replica: str) -> None:
+    async def leave(self, model: str, base_path: str, replica: str) -> None:
         """See ``Barrier.leave``."""
-        self._barriers[model].leave(replica)
+        self._barrier(model, base_path).leave(replica)
+
+    def _barrier(self, model: str, base_path: str) -> Barrier:
+        found = self._barriers.get((model, base_path))
+        if found is None:
+            found = self._barriers[model, base_path] = Barrier()
+            found.config = self._configs.get(model, b"")
+        return found
 
     async def _follow(self, path: str, wait: float) -> None:
-        applied = messages.ModelServerConfig()
-        failure = ""
         while True:
-            try:
-                config = await asyncio.to_thread(read_text_proto, path, messages.ModelServerConfig)
-                if config != applied:
-                    self._apply(config)
-                    applied, failure = config, ""
-            except ServingError as error:
-                if str(error) != failure:
-                    logger.error("Could not apply %s: %s", path, error)
-                    failure = str(error)
             await asyncio.sleep(wait)
+            await self._read(path)
+
+    async def _read(self, path: str) -> None:
+        try:
+            config = await asyncio.to_thread(read_text_proto, path, messages.ModelServerConfig)
+            if config != self._applied:
+                self._apply(config)
+                self._applied, self._failure = config, ""
+        except Exception as error:
+            if repr(error) != self._failure:
+                bug = None if isinstance(error, ServingError) else error
+                logger.error("Could not apply %s: %s", path, error, exc_info=bug)
+                self._failure = repr(error)
 
     def _apply(self, config: messages.ModelServerConfig) -> None:
+        """Raises INVALID_ARGUMENT, and nothing has changed."""
         models = models_from_config(config, running=self._running, platforms=find_platforms()) or []
-        if {model.name for model in models} != self._barriers.keys():
+        check_models(models)
+        if {model.name for model in models} != {model.name for model in self._running}:
             logger.warning("Models that are new in the config file, or gone from it, have to be deployed")
-        for model in models:
-            if barrier := self._barriers.get(model.name):
-                barrier.config = config_of([model]).SerializeToString(deterministic=True)
+        self._configs |= {model.name: config_of([model]).SerializeToString(deterministic=True) for model in models}
+        for (name, _), barrier in self._barriers.items():
+            if name in self._configs:
+                barrier.config = self._configs[name]
 
 
 class ModelReplica:
@@ -80,10 +100,10 @@ class ModelReplica:
         """``config``: of this model alone (ModelServerConfig); ``barriers``: the handle of Barriers."""
         (model,) = read_models(config)
         number = serve.get_replica_context().replica_id.unique_id
-        self._leave = partial(barriers.leave.remote, model.name, number)
+        self._leave = partial(barriers.leave.remote, model.name, model.base_path, number)
 
         async def sync(report: Report, known: Picture | None) -> Picture:
-            picture: Picture = await barriers.sync.remote(model.name, number, report, known)
+            picture: Picture = await barriers.sync.remote(model.name, model.base_path, number, report, known)
             return picture
 
         self._replica = Replica(replace(settings, models=[model]), model, sync)

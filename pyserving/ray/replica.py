@@ -20,6 +20,7 @@ from pyserving.server.directory import Directory
 from pyserving.server.examiner import LocalExaminer
 from pyserving.server.front import Front
 from pyserving.server.gatekeeper import Check
+from pyserving.server.readiness import follow
 from pyserving.server.settings import Settings
 from pyserving.server.state_metrics import add_version_metrics
 from pyserving.sources.model_config import ModelConfig, models_from_config
@@ -89,6 +90,7 @@ class Replica:
         bus.subscribe(follower.on_event)
         self.catalog = Catalog(settings, self.directory, front.loaders.loader, examiner, registry, bus)
         self.handlers = front.handlers()
+        self._health = follow(self.directory)
         add_server_metrics(registry)
         add_version_metrics(registry, self.directory.monitor)
 
@@ -100,18 +102,28 @@ class Replica:
         # Where the newest version does not load, the others still serve one that the source does not ask for any more.
         self.catalog.keep(self._name, picture.open)
         self.catalog.start()
+        self._follower.follow_config()
+        await self._can_answer()
+        await self._follower.join()
+        self.catalog.keep(self._name, frozenset())
+
+    async def _can_answer(self) -> None:
+        """Returns when there is a version for the requests that name none. Raises NOT_FOUND, UNAVAILABLE."""
+        monitor = self.directory.monitor
         settled = asyncio.ensure_future(self.catalog.wait_until_settled())
         await asyncio.wait([settled], timeout=_FIND_SECONDS)
-        if not self.directory.monitor.states(self._name):
+        if not monitor.states(self._name):
             (model,) = self.directory.models
             raise ServingError(Code.NOT_FOUND, f"No version of model {self._name} is found under {model.base_path}")
         await settled
-        states = self.directory.monitor.states(self._name)
-        if not any(state.state is State.AVAILABLE for state in states):
-            whys = "; ".join(f"{state.id}: {state.error}" for state in states if state.error)
-            raise ServingError(Code.UNAVAILABLE, f"No version of model {self._name} is available: {whys}")
-        await self._follower.join()
-        self.catalog.keep(self._name, frozenset())
+        # The newest may have failed before another is loaded, or not be the one that the config names.
+        while reason := self._health.missing().get(self._name):
+            states = monitor.states(self._name)
+            default = self.directory.defaults.get(self._name)
+            if all(state.state is State.END for state in states if default in (None, state.id.version)):
+                whys = "; ".join(f"{state.id}: {state.error}" for state in states if state.error)
+                raise ServingError(Code.UNAVAILABLE, f"Model {self._name} cannot answer: {reason}; {whys}".strip("; "))
+            await self._health.changed()
 
     def leave(self) -> None:
         """Goes on alone: versions change, and nobody is told."""

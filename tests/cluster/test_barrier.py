@@ -2,7 +2,7 @@
 
 import asyncio
 
-from pyserving.ray.barrier import LEASE, Barrier, Held, Picture, Report
+from pyserving.ray.barrier import LEASE, WAIT, Barrier, Held, Picture, Report
 
 
 class Clock:
@@ -75,10 +75,18 @@ def test_a_starting_replica_opens_nothing_that_members_do_not_have() -> None:
 
 def test_a_replica_that_is_silent_for_long_is_not_waited_for() -> None:
     fleet = fleet_of_two()
-    fleet.clock.now = LEASE - 1
-    assert fleet.report("a", v1=SERVING, v2=LOADED).open == {1}
-    fleet.clock.now = LEASE + 1
+    while fleet.clock.now < LEASE - WAIT:
+        fleet.clock.now += WAIT
+        assert fleet.report("a", v1=SERVING, v2=LOADED).open == {1}
+    fleet.clock.now += WAIT
     assert fleet.report("a", v1=SERVING, v2=LOADED).open == {1, 2}
+
+
+def test_nobody_is_taken_as_gone_because_the_barrier_itself_stood_still() -> None:
+    fleet = fleet_of_two()
+    fleet.clock.now = LEASE + 1
+    assert fleet.report("a", v1=SERVING, v2=LOADED).open == {1}
+    assert fleet.report("b", v1=SERVING, v2=LOADED).open == {1, 2}
 
 
 def test_a_replica_that_leaves_is_not_waited_for() -> None:
@@ -94,6 +102,25 @@ def test_a_barrier_that_was_replaced_opens_nothing_before_all_had_time_to_report
     assert fleet.report("b", v1=SERVING).open == {1}
     fleet.clock.now = LEASE + 1
     fleet.report("b", v1=SERVING)
+    assert fleet.report("a", v1=SERVING, v2=LOADED).open == {1}
+    assert fleet.report("b", v1=SERVING, v2=LOADED).open == {1, 2}
+
+
+def test_a_barrier_that_was_replaced_tells_nothing_before_all_had_time_to_report() -> None:
+    fleet = Fleet()
+    assert fleet.report("a", v2=SERVING).told == set()  # b may still be at 1
+    fleet.clock.now = LEASE
+    assert fleet.report("b", v1=SERVING, v2=LOADED).open == {2}
+    assert fleet.report("b", v2=SERVING).told == {2}
+
+
+def test_a_replica_that_starts_tells_a_replaced_barrier_that_there_was_another() -> None:
+    fleet = Fleet()
+    fleet.barrier.take("c", Report(1, {1: LOADED, 2: LOADED}), has_reported=True)
+    assert fleet.barrier.picture("c").open == set()
+    assert fleet.report("a", v1=SERVING).open == {1}
+    assert fleet.report("b", v1=SERVING).member
+    fleet.clock.now = LEASE
     assert fleet.report("a", v1=SERVING, v2=LOADED).open == {1}
     assert fleet.report("b", v1=SERVING, v2=LOADED).open == {1, 2}
 
@@ -116,3 +143,24 @@ def test_an_answer_is_held_back_until_there_is_something_new() -> None:
         return (await waiting).config
 
     assert asyncio.run(ask()) == b"new"
+
+
+def test_who_leaves_is_noticed_at_once() -> None:
+    async def scene() -> frozenset[int]:
+        barrier = Barrier()
+        for replica in ("a", "b"):
+            await barrier.sync(replica, Report(1, {1: LOADED}), None)
+        barrier.take("a", Report(2, {1: SERVING}, {}, True))
+        barrier.take("b", Report(2, {1: SERVING}, {}, True))
+        barrier.take("b", Report(3, {1: LOADED}, {}, True))
+        known = barrier.picture("a")
+        assert known.told == set()
+        waiting = asyncio.ensure_future(barrier.sync("a", Report(3, {1: SERVING}, {}, True), known))
+        await asyncio.sleep(0)
+        barrier.leave("b")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert waiting.done()
+        return (await waiting).told
+
+    assert asyncio.run(scene()) == {1}
