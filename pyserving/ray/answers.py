@@ -80,8 +80,9 @@ async def stream(handler: StreamHandler, message: bytes, metadata: Metadata) -> 
     """The answers as they come; a failure is the last one."""
     context = _context(metadata)
     try:
-        async for piece in handler(_one(message), context):
-            yield RpcAnswer(piece)
+        async with aclosing(handler(_one(message), context)) as pieces:
+            async for piece in pieces:
+                yield RpcAnswer(piece)
     except Exception as error:
         yield failure(error, context)
 

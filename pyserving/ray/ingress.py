@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import logging
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import grpc
 import orjson
@@ -30,6 +32,7 @@ from pyserving.server.directory import Directory
 from pyserving.server.front import Front
 from pyserving.server.settings import Settings
 from pyserving.transport.body import BodyTooLarge, GzipBody, PlainBody
+from pyserving.transport.grpc_codec import encode_message
 from pyserving.wire.json_writer import write_error
 
 _ATTEMPTS = 3
@@ -86,15 +89,19 @@ class Ingress:
             return Response(write_error(error.message), HTTP_STATUS[error.code], headers, "application/json")
         except BodyTooLarge as refusal:
             return Response(write_error(str(refusal)), 413, media_type="application/json")
+        except Exception as error:
+            logger.error("A request failed", exc_info=error)
+            return Response(write_error("internal error"), 500, media_type="application/json")
 
     async def _answer(self, request: Request) -> Response:
-        target = request.scope["raw_path"].decode("latin-1")
+        path = request.scope["raw_path"].decode("latin-1")
+        target = path.removeprefix(request.scope.get("root_path", ""))  # where the application is not at /
         if query := request.scope["query_string"].decode("latin-1"):
             target = f"{target}?{query}"
         headers: dict[str, str] = {}
         for name, value in request.headers.items():
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        body = self._unpacked(await request.body(), headers.get("content-encoding", ""))
+        body = await self._unpacked(await request.body(), headers.get("content-encoding", ""))
         asked = (request.method, target, headers, body)
         need = self._handlers.rest.need(request.method, target)
         name = need.model if need.names_model else ""
@@ -102,8 +109,9 @@ class Ingress:
             return _response(await self._answer_here(HttpRequest(*asked)))
         model = self._models[name]
         if target.endswith(":predict") and framing_of(headers.get("accept", "*/*")):
-            pieces = model.options(stream=True).stream_http.remote(*asked)
-            head = await self._in_time(lambda: anext(pieces), name)
+            head, pieces = await self._in_time(
+                lambda: _begun(model.options(stream=True).stream_http.remote(*asked)), name
+            )
             if head.streamed:
                 return _headed(StreamingResponse(pieces, head.status), head)
             return _response(head)
@@ -117,11 +125,11 @@ class Ingress:
             await self._look_round()
         return await answer_http(self._handlers.http, request)
 
-    def _unpacked(self, body: bytes, encoding: str) -> bytes:
+    async def _unpacked(self, body: bytes, encoding: str) -> bytes:
         """The body, gunzipped where it has to be. Raises BodyTooLarge."""
         unpacking = GzipBody(self._limits) if "gzip" in encoding.lower() else PlainBody(self._limits, len(body))
         unpacking.add(body)
-        return unpacking.finish()
+        return await asyncio.to_thread(unpacking.finish) if unpacking.deferred else unpacking.finish()
 
     async def _in_time(self, ask: Callable[[], Awaitable[T]], name: str) -> T:
         """The answer, if it comes in the time that a REST request may take."""
@@ -136,14 +144,14 @@ class Ingress:
     async def rpc(self, path: str, message: bytes, metadata: Metadata) -> RpcAnswer:
         """Answers a call of a method with one answer."""
         name = _model_of(path, message)
-        if name not in self._models:
+        try:
+            if name in self._models:
+                model = self._models[name]
+                return await _asked(lambda: model.rpc.remote(path, message, metadata), name)
             if path in _RPC_OVERVIEWS:
                 await self._look_round()
             return await call(self._handlers.methods[path], message, metadata)
-        model = self._models[name]
-        try:
-            return await _asked(lambda: model.rpc.remote(path, message, metadata), name)
-        except ServingError as error:
+        except Exception as error:
             return failure(error)
 
     async def rpc_stream(self, path: str, message: bytes, metadata: Metadata) -> AsyncIterator[RpcAnswer]:
@@ -160,7 +168,7 @@ class Ingress:
                 yield await _asked(lambda: anext(answers), name, attempts=1)
         except StopAsyncIteration:
             pass
-        except ServingError as error:
+        except Exception as error:
             yield failure(error)
 
     async def _look_round(self) -> None:
@@ -173,11 +181,14 @@ class Ingress:
     async def _states(self, name: str) -> Sequence[ServableState]:
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
-                return await _asked(lambda: self._models[name].states.remote(), name)
+                told: Sequence[ServableState] = await _asked(lambda: self._models[name].states.remote(), name)
+                why = None
         except (TimeoutError, ServingError):
-            silent = ServingError(Code.UNAVAILABLE, f"No replica of model {name} answers")
-            known = self._directory.monitor.states(name)
-            return [ServableState(state.id, State.END, time.time(), silent) for state in known]
+            told, why = [], ServingError(Code.UNAVAILABLE, f"No replica of model {name} answers")
+        there = {state.id for state in told}
+        known = self._directory.monitor.states(name)
+        gone = (state.id for state in known if state.id not in there and state.state is not State.END)
+        return [*told, *(ServableState(servable, State.END, time.time(), why) for servable in gone)]
 
     async def _listing(self) -> HttpAnswer:
         """The lists of all models' replicas as one."""
@@ -198,7 +209,7 @@ class Ingress:
 
 def _unary(path: str) -> Callable[..., Awaitable[Message]]:
     async def method(self: Ingress, request: bytes, grpc_context: Any) -> Message:
-        answer = await self.rpc(path, request, grpc_context.invocation_metadata())
+        answer = await self.rpc(path, request, _metadata(grpc_context))
         return _message(answer, grpc_context)
 
     return method
@@ -206,7 +217,7 @@ def _unary(path: str) -> Callable[..., Awaitable[Message]]:
 
 def _streaming(path: str) -> Callable[..., AsyncIterator[Message]]:
     async def method(self: Ingress, request: bytes, grpc_context: Any) -> AsyncIterator[Message]:
-        async for answer in self.rpc_stream(path, request, grpc_context.invocation_metadata()):
+        async for answer in self.rpc_stream(path, request, _metadata(grpc_context)):
             if answer.code is not Code.OK:
                 _message(answer, grpc_context)
                 raise StreamFailed(answer.details)
@@ -225,10 +236,18 @@ class StreamFailed(Exception):  # noqa: N818 - of the client's view
     """Ends a stream with the status that its context has."""
 
 
+def _metadata(context: Any) -> Metadata:
+    """As ``RpcContext`` has it: grpcio has decoded what is binary."""
+    return [
+        (name, value if isinstance(value, str) else b64encode(value).rstrip(b"=").decode())
+        for name, value in context.invocation_metadata()
+    ]
+
+
 def _message(answer: RpcAnswer, context: Any) -> Message:
     if answer.code is not Code.OK:
         context.set_code(_STATUS_CODES[answer.code])
-        context.set_details(answer.details)
+        context.set_details(unquote(encode_message(answer.details).decode()))  # cut, where clients would not take it
     if answer.trailing_metadata:
         context.set_trailing_metadata(list(answer.trailing_metadata))
     return Message(answer.message)
@@ -260,6 +279,11 @@ def _model_of(path: str, message: bytes) -> str:
         return messages.GetModelStatusRequest.FromString(message).model_spec.name
     except DecodeError:
         return ""
+
+
+async def _begun(pieces: AsyncIterator[Any]) -> tuple[HttpAnswer, AsyncIterator[Any]]:
+    """The head of an answer, and what is left of it."""
+    return await anext(pieces), pieces
 
 
 async def _asked(ask: Callable[[], Awaitable[T]], name: str, *, attempts: int = _ATTEMPTS) -> T:

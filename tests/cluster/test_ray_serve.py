@@ -1,7 +1,9 @@
 """The application on a real Ray cluster of several nodes: what clients get, and what happens when nodes die."""
 
 import contextlib
+import gzip
 import json
+import struct
 import threading
 import time
 from collections import Counter
@@ -114,6 +116,19 @@ REST = [
 ]
 
 
+def with_headers() -> Iterator[tuple[str, bytes, dict[str, str]]]:
+    wanted = b'{"name": "y", "parameters": {"binary_data": true}}'
+    head = b'{"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "parameters": {"binary_data_size": %d}}], '
+    for size in (8, 9):  # the second one says so of a body that has less
+        start = head % size + b'"outputs": [' + wanted + b"]}"
+        binary = {"inference-header-content-length": str(len(start)), "content-type": "application/octet-stream"}
+        yield "/v2/models/lines/infer", start + struct.pack("<2f", 1, 2), binary
+    numbers = b",".join(b"%d.5" % (i * 7919 % 10007) for i in range(60_000))
+    yield "/v1/models/lines:predict", gzip.compress(b'{"instances": [' + numbers + b"]}"), {"content-encoding": "gzip"}
+    yield "/v1/models/lines:predict", b"no gzip", {"content-encoding": "gzip"}
+    yield "/v1/models/lines:predict", b'{"instances": [1.0]}', {"accept": "text/event-stream"}
+
+
 def rpcs() -> Iterator[tuple[str, bytes]]:
     classify = messages.ClassificationRequest(
         model_spec=messages.ModelSpec(name="half_plus_two", signature_name="classify_x_to_y")
@@ -125,7 +140,10 @@ def rpcs() -> Iterator[tuple[str, bytes]]:
     labelled.model_spec.version_label = "old"
     missing = request("lines", 1.0)
     missing.model_spec.version.value = 7
-    for made in (request("half_plus_two", 1.0, 2.0), request("lines", 5.0), labelled, missing, request("none", 1.0)):
+    unknown = request("lines", 1.0)
+    unknown.inputs["é" * 9000].CopyFrom(unknown.inputs["x"])  # more than clients take in a status
+    asked = (request("half_plus_two", 1.0, 2.0), request("lines", 5.0), request("none", 1.0))
+    for made in (*asked, labelled, missing, unknown):
         yield PREDICT, made.SerializeToString()
     yield PREDICT, b"\x0a\xff"
     yield PREDICT, b""
@@ -171,9 +189,10 @@ def test_clients_get_what_a_server_of_its_own_answers(
     for name in ("lines", "none"):
         data = request(name, 1.0).SerializeToString()
         assert ours.stream(streamed, data) == theirs.stream(streamed, data), name
-    events = {"accept": "text/event-stream"}
-    asked = "/v1/models/lines:predict", b'{"instances": [1.0]}', events
-    assert ours.rest(*asked) == theirs.rest(*asked)
+    for asked in with_headers():
+        assert ours.rest(*asked) == theirs.rest(*asked), asked[::2]
+    data = request("lines", 1.0).SerializeToString()
+    assert ours.rpc(PREDICT, data, [("some-bin", b"\0\xff")]) == theirs.rpc(PREDICT, data, [("some-bin", b"\0\xff")])
     listed = json.loads(ours.rest("/v1/models")[1])["models"]
     assert listed.keys() == {"half_plus_two", "half_plus_two_tf2", "lines"}
 
@@ -263,6 +282,57 @@ def test_a_node_that_dies_under_load_takes_no_request_with_it(
         ray_cluster.add_node(1)
         until(lambda: ray_cluster.num_replicas("m") == everywhere)
     assert load.failures == {}
+
+
+def test_a_request_over_which_a_replica_dies_is_answered_by_another(
+    ray_cluster: RayCluster, application: Apply, tmp_path: Path
+) -> None:
+    source = f"""
+import os
+from pyserving import Model, Tensor
+import numpy as np
+
+class Linear(Model):
+    def predict(self, x: Tensor[np.float32, None]) -> {{{{"y": Tensor[np.float32, None]}}}}:
+        try:
+            os.close(os.open(f"{tmp_path}/{{{{int(x[0])}}}}", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return {{{{"y": x}}}}
+        os._exit(1)
+"""
+    write_linear(tmp_path / "m", 1, source=source)
+    served = application(linear("m", tmp_path / "m", replicas=2, num_cpus=0.5))
+    assert served.predict("m", 1.0) == [1.0]
+    code, answer = served.rpc(PREDICT, request("m", 2.0).SerializeToString())
+    assert (code, y_of(answer)) == ("OK", 2.0)
+    status, body, _ = served.rest("/v1/models/m:predict", b'{"instances": [3.0]}', {"accept": "text/event-stream"})
+    assert (status, b"3.0" in body) == (200, True), body
+
+
+def test_versions_go_on_being_in_step_when_the_barrier_dies(application: Apply, tmp_path: Path) -> None:
+    import ray
+
+    base = tmp_path / "m"
+    write_linear(base, 1)
+    served = application(linear("m", base, replicas=2, num_cpus=0.5))
+    with Load(served, "m") as load:
+        until(lambda: load.answers[1.0] > 20)
+        named = ray.util.list_named_actors(all_namespaces=True)
+        (barriers,) = (actor["name"] for actor in named if "#barriers#" in actor["name"])
+        ray.kill(ray.get_actor(barriers, namespace="serve"))
+        write_linear(base, 2)
+        until(lambda: served.states("m").get(2) == "AVAILABLE")
+        told = {served.rest("/v1/models/m/versions/2:predict", b'{"instances": [0]}')[0] for _ in range(30)}
+    assert told == {200}
+    assert load.failures == {}
+
+
+def test_a_model_is_deployed_anew_from_another_folder(application: Apply, tmp_path: Path) -> None:
+    write_linear(tmp_path / "old", 1)
+    write_linear(tmp_path / "new", 5)
+    application(linear("m", tmp_path / "old", replicas=2, num_cpus=0.5))
+    served = application(linear("m", tmp_path / "new", replicas=2, num_cpus=0.5))
+    assert {served.predict("m", 0.0)[0] for _ in range(20)} == {5.0}
 
 
 def test_a_node_that_dies_during_a_swap_does_not_hold_it_up(
