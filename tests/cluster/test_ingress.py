@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,7 +40,8 @@ def with_ingress(handle: Handle, scene: Callable[[Any], Coroutine[Any, Any, Any]
 
     async def run() -> Any:
         ingress: Any = object.__new__(Ingress)
-        await ingress.__init__(SETTINGS, config_of([ModelConfig("m", "/models/m")]).SerializeToString(), {"m": handle})
+        settings = replace(SETTINGS, open_inference_protocol=True)
+        await ingress.__init__(settings, config_of([ModelConfig("m", "/models/m")]).SerializeToString(), {"m": handle})
         return await scene(ingress)
 
     return asyncio.run(run())
