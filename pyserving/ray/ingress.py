@@ -161,11 +161,13 @@ class Ingress:
             async for answer in stream(self._handlers.streaming[path], message, metadata):
                 yield answer
             return
-        answers = self._models[name].options(stream=True).rpc_stream.remote(path, message, metadata)
+        model = self._models[name].options(stream=True)
         try:
+            answer, answers = await _asked(lambda: _begun(model.rpc_stream.remote(path, message, metadata)), name)
             while True:
+                yield answer
                 # What was answered in part is not asked again.
-                yield await _asked(lambda: anext(answers), name, attempts=1)
+                answer = await _asked(lambda: anext(answers), name, attempts=1)
         except StopAsyncIteration:
             pass
         except Exception as error:
@@ -281,8 +283,8 @@ def _model_of(path: str, message: bytes) -> str:
         return ""
 
 
-async def _begun(pieces: AsyncIterator[Any]) -> tuple[HttpAnswer, AsyncIterator[Any]]:
-    """The head of an answer, and what is left of it."""
+async def _begun(pieces: AsyncIterator[Any]) -> tuple[Any, AsyncIterator[Any]]:
+    """The first piece, and those that are left."""
     return await anext(pieces), pieces
 
 

@@ -307,6 +307,10 @@ class Linear(Model):
     assert (code, y_of(answer)) == ("OK", 2.0)
     status, body, _ = served.rest("/v1/models/m:predict", b'{"instances": [3.0]}', {"accept": "text/event-stream"})
     assert (status, b"3.0" in body) == (200, True), body
+    streamed = served.stream(
+        "/tensorflow.serving.PredictionService/PredictStreamed", request("m", 4.0).SerializeToString()
+    )
+    assert [code for code, _ in streamed] == ["OK"]
 
 
 def test_versions_go_on_being_in_step_when_the_barrier_dies(application: Apply, tmp_path: Path) -> None:
