@@ -81,6 +81,7 @@ def parse_address(text: str, *, tls: bool = False) -> Address:
         bare = not found and text.count(":") > 1 and not text.startswith("[")
         parts = urlsplit(text if found else f"//[{text}]" if bare else f"//{text}")
         host, port = parts.hostname or "", parts.port
+        host.encode("idna")  # as who looks it up will
     except ValueError as error:
         raise invalid_argument(f"expected an address such as localhost or host:8501, got {text!r}: {error}") from None
     if not host or port == 0 or parts.query or parts.fragment or parts.username:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import numpy as np
 from google.protobuf import text_format
 
 from pyserving.client.address import Address
@@ -26,6 +27,7 @@ from pyserving.protos.messages import POOL, ModelServerConfig
 T = TypeVar("T")
 
 DEFAULT_SIGNATURE = "serving_default"
+_HIGHEST_VERSION = (1 << 63) - 1
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 _STALE = frozenset((Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.INTERNAL))
@@ -445,6 +447,8 @@ def spec_of(model: str, version: int | None, label: str | None) -> ModelSpec:
         raise invalid_argument("expected the name of a model, got an empty text")
     if version is not None and label is not None:
         raise invalid_argument(f"expected a version or a label, got both: {version} and {label}")
+    if version is not None and not (isinstance(version, int | np.integer) and 0 <= version <= _HIGHEST_VERSION):
+        raise invalid_argument(f"expected a version's number, from 0 to {_HIGHEST_VERSION}, got {version!r}")
     return ModelSpec(model, version, label)
 
 

@@ -25,6 +25,8 @@ def to_array(name: str, value: Any, dtype: DType | None = None) -> Array:
     change their width where they fit, and integers become floats where those are wanted; nothing else is converted.
     Without ``dtype``, numpy's choice holds. ``name`` is the input's, for errors. Raises INVALID_ARGUMENT.
     """
+    if dtype is not None and dtype not in NUMPY_OF:
+        raise invalid_argument(f"input {name}: {dtype.text} is no type that values can be given of")
     array = _natural(name, value, NUMPY_OF[DType.UINT64] if dtype is DType.UINT64 else None)
     if dtype is None:
         if array.dtype not in DTYPE_OF:
@@ -56,7 +58,8 @@ def _natural(name: str, value: Any, whole: np.dtype[Any] | None = None) -> Array
     except (ValueError, TypeError, OverflowError) as error:
         raise invalid_argument(f"input {name}: no tensor can be made of it: {error}") from None
     if array.dtype.kind in "SUT":
-        array = array.astype(object)
+        # From a list once more, for numpy makes texts of the numbers in it.
+        array = array.astype(object) if isinstance(value, np.ndarray) else np.asarray(value, object)
     if array.dtype == object:
         return _strings(name, array)
     return np.ascontiguousarray(array) if array.ndim else array

@@ -5,6 +5,8 @@ import os
 import time
 import weakref
 from collections.abc import Coroutine, Generator, Iterable, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -12,6 +14,7 @@ from typing import Any, Self, TypeVar
 from pyserving.client.address import Address
 from pyserving.client.aio import DEFAULT_SIGNATURE, AsyncClient, spec_of
 from pyserving.client.answers import Class, ModelMetadata, Prediction, VersionStatus
+from pyserving.client.errors import CLOSED
 from pyserving.core.errors import Code, ServingError
 from pyserving.platforms.model import Array
 from pyserving.protos.messages import ModelServerConfig
@@ -43,7 +46,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes all connections. May be called twice."""
+        """Closes all connections; calls that run in other threads end with CANCELLED. May be called twice."""
         with self._lock:
             self._closed = True
             runner, self._runner = self._runner, None
@@ -99,7 +102,8 @@ class Client:
                 except StopAsyncIteration:
                     return
         finally:
-            runner.run(pieces.aclose())
+            with suppress(ServingError):  # the client may be closed by now
+                runner.run(pieces.aclose())
 
     def classify(
         self,
@@ -194,7 +198,7 @@ class Client:
             return runner
         with self._lock:
             if self._closed:
-                raise ServingError(Code.FAILED_PRECONDITION, "this client is closed")
+                raise _closed()
             if self._runner is None or self._runner.pid != os.getpid():
                 addresses, options = self._made
                 self._runner = _Runner(AsyncClient(*addresses, **options))
@@ -209,25 +213,47 @@ class _Runner:
         self.client = client
         self.pid = os.getpid()
         self._loop = asyncio.new_event_loop()
+        self._lock = Lock()
+        self._stopped = False
         self._thread = Thread(target=self._run, name="pyserving-client", daemon=True)
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Waits for the coroutine; an interrupt cancels it."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        """Waits for the coroutine; an interrupt cancels it. Raises CANCELLED if the client is closed meanwhile."""
+        with self._lock:
+            if self._stopped:
+                coroutine.close()
+                raise _closed()
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise _closed() from None
         except BaseException:
             future.cancel()
             raise
 
     def stop(self) -> None:
         """May be called twice, and in a process that was forked."""
-        if self.pid == os.getpid() and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        if self.pid != os.getpid():
+            return
+        with self._lock:
+            if not self._stopped:
+                self._stopped = True
+                self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _run(self) -> None:
         try:
             self._loop.run_forever()
+            # What still runs here has callers that wait for it.
+            left = asyncio.all_tasks(self._loop)
+            for task in left:
+                task.cancel()
+            if left:
+                self._loop.run_until_complete(asyncio.wait(left))
         finally:
             self._loop.close()
+
+
+def _closed() -> ServingError:
+    return ServingError(Code.CANCELLED, CLOSED)

@@ -2,6 +2,8 @@
 
 from pyserving.core.errors import Code, ServingError
 
+CLOSED = "this client is closed"
+
 
 class Unreachable(ServingError):  # noqa: N818 - the state of a server, as its fellow codes are
     """Nobody answered: nothing listens there, the connection broke, or no certificate was accepted. UNAVAILABLE."""

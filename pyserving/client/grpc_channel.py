@@ -14,7 +14,7 @@ import grpc
 
 from pyserving.client.address import Address
 from pyserving.client.call import Call
-from pyserving.client.errors import Unreachable
+from pyserving.client.errors import CLOSED, Unreachable
 from pyserving.client.tls import Tls
 from pyserving.core.errors import Code, ServingError
 
@@ -45,6 +45,7 @@ class GrpcConnection:
         else:
             self._channel = grpc.insecure_channel(target, _OPTIONS)
         self._unary: dict[str, Any] = {}
+        self._closed = False
 
     def ask_here(self, call: Call[T], timeout: float) -> T:
         """``ask`` on the calling thread, which waits. Any thread may call.
@@ -55,13 +56,18 @@ class GrpcConnection:
             answer = self._method(call.path)(call.body, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._error(error) from None
+        except ValueError as error:
+            raise self._refused(error) from None
         return call.read(answer)
 
     async def ask(self, call: Call[T], timeout: float) -> T:
         method = self._method(call.path)
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
-        future = method.future(call.body, timeout=timeout, metadata=self._metadata)
+        try:
+            future = method.future(call.body, timeout=timeout, metadata=self._metadata)
+        except ValueError as error:
+            raise self._refused(error) from None
         future.add_done_callback(lambda _: _call_soon(loop, waiter))
         try:
             await waiter
@@ -73,7 +79,11 @@ class GrpcConnection:
         return call.read(future.result())
 
     async def stream(self, call: Call[T], timeout: float) -> AsyncGenerator[T, None]:
-        answers: Any = self._channel.unary_stream(call.path)(call.body, timeout=timeout, metadata=self._metadata)
+        answers: Any
+        try:
+            answers = self._channel.unary_stream(call.path)(call.body, timeout=timeout, metadata=self._metadata)
+        except ValueError as error:
+            raise self._refused(error) from None
         try:
             while True:
                 # grpcio calls back at the end of a stream, not for each piece; a thread waits for that.
@@ -87,7 +97,12 @@ class GrpcConnection:
             answers.cancel()
 
     async def close(self) -> None:
+        self._closed = True
         self._channel.close()
+
+    def _refused(self, error: ValueError) -> Exception:
+        """For what grpcio does not even try, as calls after the end."""
+        return ServingError(Code.CANCELLED, CLOSED) if self._closed else error
 
     def _method(self, path: str) -> Any:
         method = self._unary.get(path)

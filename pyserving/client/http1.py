@@ -200,18 +200,22 @@ class RestConnection:
             status = await exchange.head()
             if status != 200:
                 raise self._refusal(status, await exchange.rest())
-        held = b""
+        held: list[bytes] = []  # of a line whose end has not come
         while True:
             async with asyncio.timeout_at(end):
                 piece = await exchange.piece()
             if not piece:
                 break
-            *lines, held = (held + piece).split(b"\n")
+            *lines, rest = piece.split(b"\n")
+            if lines:
+                lines[0] = b"".join([*held, lines[0]])
+                held.clear()
+            held.append(rest)
             for line in filter(None, lines):
                 exchange.hold()
                 yield line
-        if held:
-            yield held
+        if last := b"".join(held):
+            yield last
 
     async def close(self) -> None:
         for exchange in self._idle:

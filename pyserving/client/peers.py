@@ -104,20 +104,19 @@ class Peer:
         raise missing
 
     async def _open(self, timeout: float) -> None:
-        async with self._opening:
-            if self._ways:
-                return
-            context = (
-                await asyncio.to_thread(self._tls.context)
-                if self.address.tls
-                else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            )
-            try:
-                async with asyncio.timeout(timeout):
-                    self._found = await find_out(self.address, context)
-            except TimeoutError:
-                raise Unreachable(f"{self.address} does not answer: nothing came within {timeout:.3g} s") from None
-            self._ways = [self._connect(address) for address in self._found]
+        try:
+            async with asyncio.timeout(timeout), self._opening:
+                if self._ways:
+                    return
+                context = (
+                    await asyncio.to_thread(self._tls.context)
+                    if self.address.tls
+                    else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                )
+                self._found = await find_out(self.address, context)
+                self._ways = [self._connect(address) for address in self._found]
+        except TimeoutError:
+            raise Unreachable(f"{self.address} does not answer: nothing came within {timeout:.3g} s") from None
 
     def _connect(self, address: Address) -> tuple[Codec, Connection]:
         if address.protocol is Protocol.GRPC:

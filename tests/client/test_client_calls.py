@@ -188,6 +188,9 @@ def test_an_error_after_some_pieces(client: Client) -> None:
         (Code.INVALID_ARGUMENT, "expected values of type float, got string", {"inputs": ["a"]}),
         (Code.INVALID_ARGUMENT, "no tensor can be made", {"inputs": [[1.0], [1.0, 2.0]]}),
         (Code.INVALID_ARGUMENT, "a version or a label", {"inputs": [1.0], "version": 1, "label": "a"}),
+        (Code.INVALID_ARGUMENT, "a version's number, from 0", {"inputs": [1.0], "version": "1"}),
+        (Code.INVALID_ARGUMENT, "a version's number, from 0", {"inputs": [1.0], "version": -1}),
+        (Code.INVALID_ARGUMENT, "all of one kind, got int", {"model": "strings", "inputs": [1, "a"]}),
         (Code.INVALID_ARGUMENT, "x must be positive", {"model": "failing", "inputs": [-1.0]}),
     ],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """Servers that are not there, come late, go, change under the client, or are told to be slow."""
 
 import asyncio
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from running_server import RunningServer
 from pyserving import AsyncClient, Client, ServingError
 from pyserving.client import Unreachable
 from pyserving.client.address import parse_address
+from pyserving.client.aio import _first_good
 from pyserving.client.call import ModelSpec
 from pyserving.client.peers import FAULTS_IN_A_ROW, FIRST_EJECTION, Peer
 from pyserving.client.tls import Tls
@@ -380,11 +382,96 @@ def test_the_token_is_sent_over_both_protocols() -> None:
 def test_bad_options_are_refused_at_once() -> None:
     for addresses, options in (
         (["ftp://x"], {}), (["host:99999"], {}), (["unix:"], {}), (["grpc://host/path"], {}), ([""], {}),
+        (["a..b"], {}), (["x" * 70 + ":80"], {}),
         (["localhost"], {"timeout": 0}), (["localhost"], {"retries": -1}), (["localhost"], {"token": "a\nb"}),
     ):  # fmt: skip
         with pytest.raises(ServingError) as raised:
             Client(*addresses, **options)
         assert raised.value.code is Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_a_client_that_is_closed_under_a_call(scheme: str) -> None:
+    ended: list[BaseException] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = Client(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}")
+
+        def ask() -> None:
+            try:
+                client.status("m", timeout=600)
+            except ServingError as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1)
+            client.close()
+            thread.join(30)
+    assert [error.code for error in ended] == [Code.CANCELLED]
+    with pytest.raises(ServingError, match="closed"):
+        client.status("m")
+
+
+def test_a_call_does_not_wait_longer_because_others_wait() -> None:
+    """Both have to find out what answers there, and nothing does."""
+
+    async def ask(address: str) -> None:
+        async with AsyncClient(address, retries=0) as client:
+            slow = asyncio.create_task(client.status("m", timeout=600))
+            await asyncio.sleep(0)
+            quick = asyncio.create_task(client.status("m", timeout=0.05))
+            done, _ = await asyncio.wait((slow, quick), return_when=asyncio.FIRST_COMPLETED)
+            assert done == {quick}
+            with pytest.raises(Unreachable, match=r"nothing came within 0\.0"):
+                quick.result()
+            slow.cancel()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asyncio.run(ask(f"127.0.0.1:{silent.getsockname()[1]}"))
+
+
+def test_of_two_answers_at_the_same_time_the_good_one_counts() -> None:
+    async def fail() -> int:
+        raise ServingError(Code.INTERNAL, "no")
+
+    async def answer() -> int:
+        return 1
+
+    async def ask() -> None:
+        for _ in range(20):  # which of them a set yields first is chance
+            assert await _first_good({asyncio.create_task(fail()), asyncio.create_task(answer())}) == 1
+
+    asyncio.run(ask())
+
+
+def test_pieces_of_a_stream_that_are_cut_anywhere() -> None:
+    metadata = {
+        "model_spec": {"name": "m", "version": "1"},
+        "metadata": {"signature_def": {"signature_def": {"serving_default": {
+            "inputs": {"x": {"dtype": "DT_FLOAT", "tensor_shape": {}}},
+            "outputs": {"y": {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}]}}},
+        }}}},
+    }  # fmt: skip
+    lines = b"".join(b'{"outputs":[%d.5,2.0]}\n' % number for number in range(4))[:-1]
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            body = json.dumps(metadata).encode()
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for start in range(0, len(lines), 7):
+                connection.sendall(b"%x\r\n%b\r\n" % (len(lines[start : start + 7]), lines[start : start + 7]))
+            connection.sendall(b"0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=lambda: answer(listener.accept()[0]), daemon=True).start()
+        with Client(f"http://127.0.0.1:{listener.getsockname()[1]}", retries=0) as client:
+            pieces = [piece["y"].tolist() for piece in client.predict_streamed("m", 1.0)]
+    assert pieces == [[number + 0.5, 2.0] for number in range(4)]
 
 
 def test_scale_with_a_value_left_out_over_grpc(tmp_path: Path) -> None:
