@@ -41,7 +41,7 @@ def read_image(name: str, path: Path, options: ImageOptions, spec: TensorSpec | 
         encoded[...] = path.read_bytes()
         return encoded
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image, ImageOps
     except ImportError:
         raise ServingError(
             Code.FAILED_PRECONDITION, "reading pictures needs Pillow: pip install 'pyserving[images]'"
@@ -60,7 +60,7 @@ def read_image(name: str, path: Path, options: ImageOptions, spec: TensorSpec | 
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
                 picture = ImageOps.exif_transpose(opened).convert("L" if gray else "RGB")
-    except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning, OSError) as error:
+    except Exception as error:  # a bad picture fails Pillow in many ways, SyntaxError among them
         raise invalid_argument(f"input {name}: {path} is no picture that can be read: {error}") from None
     if size is not None and (picture.height, picture.width) != size:
         picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)

@@ -12,6 +12,7 @@
 
 import base64
 import binascii
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ from pyserving.platforms.model import Array, TensorSpec
 
 _NAMED = re.compile(r"([^=\s\[\]{}\"']+)=(.*)", re.S)
 _FILE = re.compile(r"(.+\.(npy|npz|json))(?:\[(.+)\])?", re.S | re.I)
+_MOST_SHOWN = 200
+"""Characters of a file's name in an error."""
 _NO_OPTIONS = ImageOptions()
 
 
@@ -53,7 +56,7 @@ def read_inputs(
 
 def _named_values(text: str, specs: Mapping[str, TensorSpec] | None, images: ImageOptions) -> Iterable[tuple[str, Any]]:
     match = _NAMED.fullmatch(text)
-    if match is not None and not Path(text).is_file():
+    if match is not None and not os.path.isfile(text):
         name = match[1]
         return [(name, _value(name, match[2], None if specs is None else specs.get(name), images))]
     only = next(iter(specs)) if specs is not None and len(specs) == 1 else None
@@ -66,7 +69,7 @@ def _named_values(text: str, specs: Mapping[str, TensorSpec] | None, images: Ima
             return [(only, whole)]
         raise invalid_argument(f"{text} holds no values by name; say which input it is for: NAME={text}")
     if only is None:
-        raise invalid_argument(f"expected NAME=VALUE, got {text!r}")
+        raise invalid_argument(f"expected NAME=VALUE, got {_short(text)!r}")
     return [(only, _value(only, text, specs[only] if specs is not None else None, images))]
 
 
@@ -129,14 +132,18 @@ def _file_value(name: str, file: re.Match[str]) -> Any:
 
 def _existing(name: str, text: str) -> Path:
     path = Path(text)
-    if not path.exists():
-        raise ServingError(Code.NOT_FOUND, f"input {name}: there is no file {text}")
+    if not os.path.exists(path):  # not Path's own, which fails for what is too long for a name
+        raise ServingError(Code.NOT_FOUND, f"input {name}: there is no file {_short(text)}")
     return path
 
 
 def _unreadable(name: str, path: str, error: OSError) -> ServingError:
     code = Code.NOT_FOUND if isinstance(error, FileNotFoundError) else Code.INVALID_ARGUMENT
-    return ServingError(code, f"input {name}: {path} cannot be read: {error.strerror or error}")
+    return ServingError(code, f"input {name}: {_short(path)} cannot be read: {error.strerror or error}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def _is_b64(value: Any) -> bool:

@@ -146,6 +146,29 @@ def test_what_is_no_usable_picture(tmp_path: Path) -> None:
         assert caught.value.code is Code.INVALID_ARGUMENT
 
 
+def test_a_picture_with_a_broken_chunk(tmp_path: Path) -> None:
+    """Pillow raises a SyntaxError for it."""
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "x.png"
+    image.fromarray(np.random.default_rng(1).integers(0, 255, (400, 400, 3), np.uint8)).save(path)
+    content = path.read_bytes()
+    second = content.index(b"IDAT", content.index(b"IDAT") + 4)
+    path.write_bytes(content[:second] + b"\x01\x02\x03\x04" + content[second + 4 :])
+    with pytest.raises(ServingError, match="is no picture that can be read"):
+        read_inputs([f"x={path}"])
+
+
+def test_values_longer_than_a_file_s_name() -> None:
+    """A picture's pixels, for example: the system refuses to look for a file of that name."""
+    numbers = [float(number) for number in range(784)]
+    np.testing.assert_array_equal(read_inputs([f"x={numbers}"], FLOATS)["x"], np.float32(numbers))
+    np.testing.assert_array_equal(read_inputs([str(numbers)], FLOATS)["x"], np.float32(numbers))
+    for text in (f"x={'a' * 5000}.npy", f"x={'a' * 5000}.png", f"x=@{'a' * 5000}"):
+        with pytest.raises(ServingError) as caught:
+            read_inputs([text], FLOATS)
+        assert len(caught.value.message) < 500
+
+
 def test_a_value_without_a_name_needs_a_single_input() -> None:
     with pytest.raises(ServingError, match="expected NAME=VALUE"):
         read_inputs(["[1]"])
