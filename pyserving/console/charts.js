@@ -38,7 +38,7 @@ export function lineChart(title, format, note) {
     figure.replaceChildren(
       ...[0, 0.5, 1].flatMap((share) => [
         s("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(top * share), y2: y(top * share) }),
-        s("text", { class: "tick", x: LEFT - 8, y: y(top * share) + 4, "text-anchor": "end" }, format(top * share)),
+        s("text", { class: "tick", x: LEFT - 8, y: y(top * share) + 4, "text-anchor": "end" }, share ? format(top * share) : "0"),
       ]),
       ...[
         [span, `${span / 60} min ago`, "start"],

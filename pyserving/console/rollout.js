@@ -79,11 +79,13 @@ function defaultVersion(model, admin, ask) {
         "Requests that name neither version nor label go to ", h("strong", {}, `version ${model.default}`),
         model.manual ? ": a newer one gets them when it is promoted." : model.held ? ", which is kept as the default one." : ", the highest that is available.",
       ];
+  // What it could go back to may lie in the folder without being listed: an older version.
+  const back = model.versions.length > 1 || model.default > 1;
   const promote = (version) => h("button", { type: "button", class: "small", onclick: () => ask("promote", version) }, `Promote version ${version}`);
   return [
     h("p", {}, text),
     model.manual && waiting.length ? h("p", { class: "hint" }, `${plural(waiting.length, "newer version")} ${waiting.length === 1 ? "waits" : "wait"} to be promoted: ${waiting.join(", ")}.`) : null,
-    admin && model.default !== null
+    admin && back && model.default !== null
       ? h("p", { class: "buttons" }, [...waiting, ...others].map(promote), h("button", { type: "button", class: "small", onclick: () => ask("rollback", null) }, "Roll back"))
       : null,
   ];

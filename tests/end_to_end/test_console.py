@@ -183,6 +183,16 @@ def test_a_file_that_is_no_usable_picture(page: Any, name: str, kind: str, data:
     assert "Choose a picture" in page.locator("form > .problem").inner_text()
 
 
+def test_a_file_that_is_too_large(page: Any, tmp_path: Path) -> None:
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(65_000_000)
+    open_model(page, "digits")
+    page.get_by_role("button", name="Picture").click()
+    page.set_input_files(".field input[type=file]", tmp_path / "large.png")
+    page.wait_for_selector(".image-field .problem:not([hidden])")
+    assert "large.png has 65 MB; this form takes" in page.locator(".image-field .problem").inner_text()
+
+
 def test_the_server_s_error_is_shown(page: Any) -> None:
     open_model(page, "numbers")
     page.get_by_label("Values of x").fill("-1, 2")
@@ -292,6 +302,7 @@ def test_metrics_show_what_was_asked(page: Any, server: RunningServer) -> None:
     page.wait_for_selector(".tile")
     for _ in range(20):
         server.post("numbers:predict", {"inputs": {"x": [1.0], "add": 1.0}})
+    assert page.locator(".chart .tick:text-is('0')").count() == page.locator(".chart").count()
     rate = page.locator(".tile:has-text('Requests') dd")
     sync_api.expect(rate).not_to_have_text("0/s", timeout=10_000)
     page.wait_for_selector(".chart[aria-label*='Latency: p50 ']:not([aria-label*='p50 –'])")
@@ -328,18 +339,28 @@ def test_the_config_can_be_changed(page: Any) -> None:
     page.wait_for_selector(".model:has-text('stable → 1')")
 
 
-def test_a_server_that_goes_and_comes_back(window: Any) -> None:
-    server = RunningServer([], console=True, grace_period=1)
+def test_a_server_that_goes_and_comes_back(window: Any, models: Path) -> None:
+    configs = [ModelConfig("numbers", str(models / "numbers"))]
+    settings: dict[str, Any] = {"console": True, "python_options": PythonOptions(PythonModels.ON), "grace_period": 1}
+    server = RunningServer(configs, **settings)
+    server.settled("numbers")
     port = int(server.server.ports.rest_address.rpartition(":")[2])
     try:
         window.goto(f"http://127.0.0.1:{port}/")
-        window.wait_for_selector("text=No model is configured.")
+        open_model(window, "numbers")
+        window.get_by_label("Values of x").fill("1, 2")
         server.stop()
+        send(window)
+        window.wait_for_selector(".answer .problem")
+        assert window.locator(".answer .problem").inner_text().startswith("The server does not answer")
         window.wait_for_selector("#banner:has-text('The server does not answer')")
         assert window.locator("#status").inner_text() == "Not reachable"
-        server = RunningServer([], console=True, grace_period=1, rest_port=port)
+        server = RunningServer(configs, rest_port=port, **settings)
+        server.settled("numbers")
         window.wait_for_selector("#banner", state="hidden")
         assert window.locator("#status").inner_text() == "Live"
+        send(window)  # what was filled in is still there
+        window.wait_for_selector(".answer .values, .answer .bars")
     finally:
         server.stop()
 

@@ -129,6 +129,8 @@ def test_a_new_version_is_checked_waits_is_promoted_and_rolled_back(
     expect(area).to_contain_text("go to version 1: a newer one gets them when it is promoted.")
     expect(area).to_contain_text("3 golden requests answered as expected")
 
+    expect(area.get_by_role("button")).to_have_count(0)  # there is no other version that they could go to
+
     # One that answers wrongly is refused, and the page says by what.
     write_linear(models / "checked", 2, add=9)
     checks = area.locator(".checks > li", has_text="Version 2")
