@@ -1,20 +1,18 @@
 """What the commands that ask a server have in common: how it is reached, and how its errors end them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
 from pyserving.cli.ending import Exit, fail, usage_errors
-from pyserving.client import Client, ModelMetadata, SignatureSpec, Unreachable
+from pyserving.client import Client, ModelMetadata, NotOffered, SignatureSpec, Unreachable, VersionStatus
 from pyserving.core.errors import ServingError, invalid_argument
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_OPTIONS = (
-    click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
-                 help="Seconds that a request may take."),
+_SECURITY = (
     click.option("--token", envvar="PYSERVING_TOKEN", help="API key, sent as a bearer token; or in PYSERVING_TOKEN."),
     click.option("--tls", is_flag=True, help="Speak TLS to an address without a scheme."),
     click.option("--ca", type=click.Path(exists=True, dir_okay=False), help="PEM file of the authorities to trust."),
@@ -23,11 +21,23 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def connection_options(command: F) -> F:
-    """Adds the options that ``connect`` takes."""
-    for option in reversed(_OPTIONS):
+def security_options(command: F) -> F:
+    """Adds ``--token`` and those of TLS."""
+    for option in reversed(_SECURITY):
         command = option(command)
     return command
+
+
+def connection_options(command: F) -> F:
+    """Adds the options that ``connect`` takes."""
+    timeout = click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=30.0,
+        show_default=True,
+        help="Seconds that a request may take.",
+    )
+    return timeout(security_options(command))
 
 
 inputs_option = click.option(
@@ -57,11 +67,19 @@ def asking() -> Iterator[None]:
         fail(str(error), Exit.FAILED)
 
 
+def list_models(client: Client) -> Mapping[str, Sequence[VersionStatus]]:
+    """Raises ServingError, with what to do where the server cannot tell."""
+    try:
+        return client.models()
+    except NotOffered:
+        raise invalid_argument("say which model with --model: only PyServing's REST port lists them") from None
+
+
 def choose_model(client: Client, model: str | None) -> str:
     """The name given, or that of the only model. Raises ServingError."""
     if model is not None:
         return model
-    names = list(client.models())
+    names = list(list_models(client))
     if len(names) != 1:
         raise invalid_argument(f"say which model with --model: the server has {', '.join(names) or 'none'}")
     return names[0]

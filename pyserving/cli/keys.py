@@ -1,17 +1,19 @@
 """``pyserving keys``: the file of API keys that ``pyserving serve --api-keys`` reads."""
 
+import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
 
 from pyserving.api.access import Role
+from pyserving.cli.ending import Exit, fail
 from pyserving.core.errors import ServingError
 from pyserving.server.key_file import add_key, read_keys, remove_key
 
 _FILE = click.argument("file", type=click.Path(dir_okay=False))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text.")
 
 
 @click.group()
@@ -31,22 +33,28 @@ def keys() -> None:
     help="predict: inference; read: states, metadata, metrics; admin: change what is served.",
 )
 @click.option("--model", "models", multiple=True, help="Only models of this name (* and ? match).")
-def add(file: str, name: str, roles: tuple[str, ...], models: tuple[str, ...]) -> None:
+@_JSON
+def add(file: str, name: str, roles: tuple[str, ...], models: tuple[str, ...], as_json: bool) -> None:
     """Adds a key to FILE and prints its token: once, for FILE keeps a hash only."""
     with _errors_told():
         token = add_key(file, name, [Role(role) for role in dict.fromkeys(roles)], models)
-        click.echo(token)
+        click.echo(json.dumps({"name": name, "token": token}) if as_json else token)
         click.echo("This is the only time that the token is shown.", err=True)
 
 
 @keys.command("list")
 @_FILE
-def list_keys(file: str) -> None:
+@_JSON
+def list_keys(file: str, as_json: bool) -> None:
     """Shows the keys in FILE."""
     with _errors_told():
-        for key in read_keys(file).values():
-            roles = ",".join(role.value for role in Role if role in key.roles)
-            click.echo(f"{key.name}  {roles}  {','.join(key.models) or 'all models'}")
+        found = [(key, [role.value for role in Role if role in key.roles]) for key in read_keys(file).values()]
+    if as_json:
+        listed = [{"name": key.name, "roles": roles, "models": list(key.models)} for key, roles in found]
+        click.echo(json.dumps({"keys": listed}))
+        return
+    for key, roles in found:
+        click.echo(f"{key.name}  {','.join(roles)}  {','.join(key.models) or 'all models'}")
 
 
 @keys.command()
@@ -63,8 +71,6 @@ def _errors_told() -> Iterator[None]:
     try:
         yield
     except ServingError as error:
-        click.echo(error.message, err=True)
-        sys.exit(1)
+        fail(error.message, Exit.FAILED)
     except OSError as error:
-        click.echo(f"{error.filename or os.curdir}: {error.strerror}", err=True)
-        sys.exit(1)
+        fail(f"{error.filename or os.curdir}: {error.strerror}", Exit.FAILED)

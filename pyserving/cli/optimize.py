@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,8 @@ from rich.table import Table
 
 from pyserving.acceleration.accelerator import Acceleration, AccelerationOptions
 from pyserving.acceleration.cache import default_root
+from pyserving.cli.ending import ending
+from pyserving.cli.terminal import errors_to, results_to
 from pyserving.core.errors import Code, ServingError
 from pyserving.server.optimize import OptimizedSignature
 from pyserving.server.optimize import optimize as optimize_version
@@ -48,7 +49,6 @@ def optimize(path: str, engine: str, acceleration_cache: str, tags: str, threads
 
     A server with the same cache, tags and threads, on the same CPUs, then uses the chosen ones at once.
     """
-    errors = Console(stderr=True)
     options = AccelerationOptions(
         Acceleration(engine),
         acceleration_cache,
@@ -56,19 +56,15 @@ def optimize(path: str, engine: str, acceleration_cache: str, tags: str, threads
         num_threads=threads,
     )
     folder = os.path.abspath(path)
-    try:
+    # On a terminal it says what it is at; elsewhere it prints nothing.
+    with ending("cannot optimize"), errors_to().status("loading") as status:
         _check(folder)
-        # On a terminal it says what it is at; elsewhere it prints nothing.
-        with errors.status("loading") as status:
-            found = optimize_version(folder, options, lambda step: status.update(escape(f"{step} ...")))
-    except ServingError as error:
-        errors.print(f"[bold red]cannot optimize:[/] {escape(error.message)}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        found = optimize_version(folder, options, lambda step: status.update(escape(f"{step} ...")))
     if as_json:
         click.echo(json.dumps({"path": folder, "cache": acceleration_cache, "signatures": _fields(found)}, indent=1))
     else:
         # Wide enough that nothing is cut off.
-        _show(Console(width=max(errors.width, 120)), found)
+        _show(Console(width=max(results_to().width, 120)), found)
 
 
 def _check(folder: str) -> None:

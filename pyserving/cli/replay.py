@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 from rich.markup import escape
+from rich.status import Status
 from rich.table import Table
 
 from pyserving.cli.ending import Exit, ending
-from pyserving.cli.terminal import results_to
+from pyserving.cli.terminal import errors_to, results_to
 from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.platforms.model import Array
 from pyserving.protos import messages
@@ -115,8 +116,9 @@ def replay(
     other = _Wanted(model, against_version, None, token, timeout, python_models)
     with ending("cannot replay"):
         tolerance = _tolerance(relative, absolute)
-        schedule = _Schedule(_read(log, limit), rate, recorded_rate)
-        tallies = asyncio.run(_replay(schedule, target, wanted, against, other, tolerance, concurrency))
+        with errors_to().status("asking ...") as shown:
+            schedule = _Schedule(_read(log, limit), rate, recorded_rate, shown)
+            tallies = asyncio.run(_replay(schedule, target, wanted, against, other, tolerance, concurrency))
         if not tallies:
             raise invalid_argument(f"{log} holds no requests")
     total = Tally()
@@ -132,10 +134,11 @@ def replay(
 
 
 class _Schedule:
-    """The samples, each when it is due."""
+    """The samples, each when it is due; says how many there were."""
 
-    def __init__(self, samples: Iterator[Sample], rate: float | None, as_recorded: bool) -> None:
+    def __init__(self, samples: Iterator[Sample], rate: float | None, as_recorded: bool, shown: Status) -> None:
         self._samples = samples
+        self._shown = shown
         self._rate = rate
         self._as_recorded = as_recorded
 
@@ -151,6 +154,7 @@ class _Schedule:
                 at = float(sample.recorded_at - first)
             if (wait := start + at - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
+            self._shown.update(f"{number + 1} requests ...")
             yield sample
 
 

@@ -1,14 +1,15 @@
 """``pyserving rollback``: takes back a promotion, or a new version."""
 
+from typing import Any
+
 import click
 
-from pyserving.cli.rollout_request import server_option, tell_moved, token_option
+from pyserving.cli.rollout_request import move, rollout_options
 
 
 @click.command()
 @click.argument("model")
-@server_option
-@token_option
-def rollback(model: str, server: str, token: str | None) -> None:
+@rollout_options
+def rollback(model: str, **options: Any) -> None:
     """Makes the version of MODEL the default one that was so before, until another is promoted."""
-    tell_moved(server, model, "rollback", {}, token)
+    move(model, "rollback", {}, **options)

@@ -1,53 +1,53 @@
 """Asks a server to move the default version of a model."""
 
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
 import orjson
 
-from pyserving.cli.ending import Exit, ending
-from pyserving.cli.terminal import errors_to
+from pyserving.cli.asking import security_options
+from pyserving.cli.ending import ending, usage_errors
+from pyserving.cli.server_pages import ServerPages
+from pyserving.client.address import Protocol, parse_address
 from pyserving.core.errors import Code, ServingError
 
-_SECONDS = 600.0
-"""A version that is to be promoted may have to be loaded first."""
-
-server_option = click.option(
-    "--server", default="http://127.0.0.1:8501", show_default=True, help="Its REST port.", metavar="URL"
-)
-token_option = click.option("--token", envvar="PYSERVING_TOKEN", help="Sent as Authorization: Bearer TOKEN.")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def tell_moved(server: str, model: str, action: str, body: Mapping[str, str], token: str | None) -> None:
+def rollout_options(command: F) -> F:
+    """Adds the options that ``move`` takes."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text."),
+        security_options,
+        # A version that is to be promoted may have to be loaded first.
+        click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=600.0, show_default=True,
+                     help="Seconds that it may take, with the loading of the version."),
+        click.option("--server", default="http://127.0.0.1:8501", show_default=True, help="Its REST port.",
+                     metavar="URL"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def move(model: str, action: str, body: Mapping[str, str], *, server: str, as_json: bool, **options: Any) -> None:
     """Asks, and says what came of it; ends the process with an exit code where that failed."""
+    with usage_errors():
+        address = parse_address(server, tls=options["tls"])
+        if address.protocol is Protocol.GRPC:
+            raise click.UsageError("--server is the REST port: http://HOST:PORT")
+        pages = ServerPages(address.at(Protocol.REST), options)
     with ending(f"cannot {action} {model}"):
+        answer = pages.post(f"/v1/models/{quote(model, safe='')}:{action}", orjson.dumps(body))
         try:
-            moved = _ask(server, model, action, body, token)
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            errors_to().print(f"{server} does not answer: {reason}", markup=False, soft_wrap=True)
-            sys.exit(Exit.UNREACHABLE)
-    click.echo(f"{model}: version {moved['version']} is the default one, before it was {moved['previous_version']}")
-
-
-def _ask(server: str, model: str, action: str, body: Mapping[str, str], token: str | None) -> dict[str, str]:
-    url = f"{server if '://' in server else f'http://{server}'}/v1/models/{quote(model, safe='')}:{action}"
-    headers = {"Content-Type": "application/json"}
-    if token is not None:
-        headers["Authorization"] = f"Bearer {token}"
-    try:
-        request = urllib.request.Request(url, orjson.dumps(body), headers)
-        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
-            moved: dict[str, str] = orjson.loads(answer.read())
-            return moved
-    except urllib.error.HTTPError as error:
-        text = error.read()
-        try:
-            message = orjson.loads(text)["error"]
+            moved = orjson.loads(answer)
+            version, previous = int(moved["version"]), int(moved["previous_version"])
         except (ValueError, KeyError, TypeError):
-            message = text.decode(errors="replace")
-        raise ServingError(Code.UNKNOWN, f"{error.code}: {message}") from None
+            raise ServingError(Code.UNKNOWN, f"{server} is no PyServing: it answered {answer[:200]!r}") from None
+    if as_json:
+        click.echo(json.dumps({"model": model, "version": version, "previous_version": previous}))
+        return
+    before = f"version {previous}" if previous else "none"
+    click.echo(f"{model}: version {version} is the default one, before it was {before}")

@@ -7,14 +7,17 @@ from functools import partial
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pyserving.acceleration.accelerator import Acceleration, AccelerationOptions
 from pyserving.acceleration.cache import default_root
 from pyserving.batching.admission import AdmissionOptions, Limits
 from pyserving.batching.parameters import Batching
+from pyserving.cli.ending import Exit, fail
 from pyserving.cli.example_request import curl_line
 from pyserving.cli.model_folder import find_models
+from pyserving.cli.terminal import errors_to
 from pyserving.core.errors import ServingError
 from pyserving.core.state import State
 from pyserving.platforms.python.options import PythonModels, PythonOptions
@@ -315,7 +318,7 @@ def serve(
 
     Without PATH, MODEL_BASE_PATH and MODEL_NAME say what to serve, as in TensorFlow Serving's image.
     """
-    console = Console(stderr=True)
+    console = errors_to()
     log_to_stderr(form=LogFormat(log_format))
     try:
         settings = Settings(
@@ -377,8 +380,7 @@ def serve(
         )
         sys.exit(run(settings, on_models_settled=partial(_show, console, bool(tls_cert), web_console)))
     except ServingError as error:
-        console.print(f"[bold red]cannot serve:[/] {error.message}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        fail(error.message, Exit.FAILED, what="cannot serve")
 
 
 def _models(path: str | None, name: str | None, config: str | None) -> Sequence[ModelConfig]:
@@ -415,10 +417,10 @@ def _show(console: Console, secure: bool, web_console: bool, directory: Director
             shown = "not loaded until a request needs it" if state.dormant else state.state.name
             shown = f"[green]{state.state.name}" if state.state is State.AVAILABLE else shown
             if state.error:
-                shown = f"[red]{state.error}"
-            table.add_row(model.name, str(state.id.version), shown, model.base_path)
+                shown = f"[red]{escape(str(state.error))}"
+            table.add_row(escape(model.name), str(state.id.version), shown, escape(model.base_path))
         if not states:
-            table.add_row(model.name, "-", "[yellow]waiting for a version", model.base_path)
+            table.add_row(escape(model.name), "-", "[yellow]waiting for a version", escape(model.base_path))
         if ports.rest_address and any(state.state is State.AVAILABLE for state in states):
             with directory.serving.acquire(model.name) as handle:
                 examples.append(curl_line(model.name, handle.servable, ports.rest_address, scheme))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -36,6 +37,8 @@ from pyserving.validation.samples import read_logs
 
 _INITIALISATION = "__saved_model_init_op"
 _SERVE = frozenset({"serve"})
+_ADDRESS = re.compile(r"localhost|(?:\[[0-9a-fA-F:]+\]|[\w.-]+):\d+|unix:.+")
+"""Of a server, where it has no scheme."""
 
 
 @click.command()
@@ -62,10 +65,10 @@ def show(
     """Shows the model at PATH: its signatures with their inputs and outputs, operations, variables and size.
 
     PATH is a version folder, a folder of versions (the latest is shown), or a model file. At the URL of a server, such
-    as http://localhost:8501 or grpc://localhost:8500, the signatures are shown that it tells.
+    as localhost, http://host:8501 or grpc://host:8500, the signatures are shown that it tells.
     """
     with ending("cannot show"):
-        if "://" in path:
+        if _is_address(path):
             found = describe_served(path, model, options)
         else:
             found = _describe(path, PythonModels(python_models), op_libraries)
@@ -74,6 +77,10 @@ def show(
         click.echo(json.dumps(to_json(found), indent=1))
     else:
         _print(results_to(), found, everything=everything)
+
+
+def _is_address(text: str) -> bool:
+    return "://" in text or (_ADDRESS.fullmatch(text) is not None and not os.path.exists(text))
 
 
 def _describe(path: str, python_models: PythonModels, op_libraries: Sequence[str]) -> Description:

@@ -8,7 +8,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from pyserving.cli.asking import asking, connect, connection_options
+from pyserving.cli.asking import asking, connect, connection_options, list_models
 from pyserving.cli.terminal import errors_to, results_to
 from pyserving.client import VersionStatus
 
@@ -32,7 +32,8 @@ def status(url: str, names: tuple[str, ...], wait: float | None, as_json: bool, 
     with connect(url, options) as client, asking():
         if wait is not None:
             client.wait_until_ready(*names, timeout=wait)
-        models = {name: client.status(name) for name in names} if names else client.models()
+        models: Mapping[str, Sequence[VersionStatus]]
+        models = {name: client.status(name) for name in names} if names else list_models(client)
         ready = client.ready()
     if as_json:
         listed = {name: [version._asdict() for version in versions] for name, versions in models.items()}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -113,10 +114,22 @@ def test_predict_by_another_signature(rest: str, tmp_path: Path) -> None:
         (["bench", "URL", "-s", "breaks", "-i", "x=[1]"], 1, "KeyError"),
         (["status", "URL", "-m", "other"], 1, "NOT_FOUND"),
         (["reload", "URL", "missing.config"], 2, "missing.config"),
+        (["predict", "GRPC", "-i", "x=[1]"], 1, "say which model with --model"),
+        (["status", "GRPC"], 1, "say which model with --model"),
+        (["show", "NOBODY"], 3, "nothing listens there"),
+        (["show", "nothing:here"], 1, "there is no"),
+        (["top", "NOBODY", "--once"], 3, "nothing listens there"),
+        (["top", "URL", "--once", "--metrics-path", "/nothing"], 1, "NOT_FOUND"),
+        (["promote", "scale", "--server", "NOBODY"], 3, "nothing listens there"),
+        (["promote", "scale", "9", "--server", "URL"], 1, "Could not find version 9 of model scale"),
+        (["promote", "other", "--server", "URL"], 1, "other"),
+        (["promote", "scale", "--server", "GRPC"], 2, "--server is the REST port"),
+        (["rollback", "scale", "--server", "URL"], 1, "has no version before 1"),
+        (["rollback", "scale", "--server", "ftp://x"], 2, "http://"),
     ],
 )
-def test_exit_codes(rest: str, arguments: list[str], code: int, message: str) -> None:
-    result = run(*({"URL": rest, "NOBODY": nobody()}.get(one, one) for one in arguments))
+def test_exit_codes(rest: str, grpc_url: str, arguments: list[str], code: int, message: str) -> None:
+    result = run(*({"URL": rest, "GRPC": grpc_url, "NOBODY": nobody()}.get(one, one) for one in arguments))
     assert result.exit_code == code, result.output
     assert message in result.stderr
     assert "Traceback" not in result.output
@@ -130,6 +143,38 @@ def test_status(rest: str, grpc_url: str) -> None:
     states: dict[str, Any] = json.loads(run("status", grpc_url, "-m", "scale", "--json").stdout)
     assert states["ready"]
     assert states["models"]["scale"][0]["state"] == "AVAILABLE"
+
+
+def test_show_takes_addresses_as_other_commands_do(rest: str, grpc_url: str) -> None:
+    for address, options in (
+        (rest.removeprefix("http://"), ()),
+        (grpc_url.removeprefix("grpc://"), ("--model", "scale")),
+    ):
+        shown = run("show", address, *options, "--json")
+        assert shown.exit_code == 0, shown.output
+        assert "describe" in shown.stdout
+
+
+def test_promote_is_told_as_json(rest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://{nobody()}")  # proxies are not used
+    done = run("promote", "scale", "--server", rest, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {"model": "scale", "version": 1, "previous_version": 1}
+    shown = run("promote", "scale", "1", "--server", rest.removeprefix("http://"))
+    assert shown.stdout == "scale: version 1 is the default one, before it was version 1\n"
+
+
+def test_every_command_that_answers_has_json() -> None:
+    context = click.Context(main)
+    told = {"serve": "serves until it is stopped", "completion": "prints a script", "remove": "prints nothing"}
+    commands = [(name, main.get_command(context, name)) for name in main.list_commands(context)]
+    while commands:
+        name, command = commands.pop()
+        assert command is not None
+        if isinstance(command, click.Group):
+            commands += command.commands.items()
+        elif name not in told:
+            assert any("--json" in option.opts for option in command.params), name
 
 
 def test_reload(tmp_path: Path) -> None:

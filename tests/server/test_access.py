@@ -447,6 +447,12 @@ def test_the_command(tmp_path: Path) -> None:
     token = added.stdout.strip()
     assert token.startswith("pyserving_")
     assert run("list", path).stdout == "ci  predict,read  m*\n"
+    told = json.loads(run("list", path, "--json").stdout)
+    assert told == {"keys": [{"name": "ci", "roles": ["predict", "read"], "models": ["m*"]}]}
+    other = json.loads(run("add", path, "--name", "cd", "--role", "admin", "--json").stdout)
+    assert other["name"] == "cd"
+    assert other["token"].startswith("pyserving_")
+    assert run("remove", path, "--name", "cd").exit_code == 0
     again = run("add", path, "--name", "ci", "--role", "admin")
     assert (again.exit_code, again.stdout) == (1, "")
     assert run("add", path, "--name", "two words", "--role", "admin").exit_code == 1
