@@ -245,14 +245,18 @@ class _Runner:
     def _run(self) -> None:
         try:
             self._loop.run_forever()
-            # What still runs here has callers that wait for it.
-            left = asyncio.all_tasks(self._loop)
-            for task in left:
-                task.cancel()
-            if left:
-                self._loop.run_until_complete(asyncio.wait(left))
+            self._loop.run_until_complete(_end_tasks(asyncio.all_tasks(self._loop)))
         finally:
             self._loop.close()
+
+
+async def _end_tasks(left: "set[asyncio.Task[Any]]") -> None:
+    """Of each task of a loop a caller waits for the end. In this, those also hear of it that ended as the loop stopped."""
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left)
+    await asyncio.sleep(0)
 
 
 def _closed() -> ServingError:

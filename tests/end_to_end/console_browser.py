@@ -1,4 +1,7 @@
-"""A real browser for tests of the console."""
+"""A real browser for tests of the console.
+
+With a folder in the environment variable CONSOLE_PICTURES each test leaves a picture there of what it saw last.
+"""
 
 import os
 import shutil
@@ -56,6 +59,9 @@ def watched(window: Any, address: str) -> Iterator[Any]:
     window.goto(f"http://{address}/")
     window.wait_for_selector(".model")
     yield window
+    if folder := os.environ.get("CONSOLE_PICTURES"):
+        name = os.environ["PYTEST_CURRENT_TEST"].rpartition("::")[2].partition(" ")[0].replace("/", "-")
+        window.screenshot(path=os.path.join(folder, f"{name}.png"), full_page=True)
     window.remove_listener("pageerror", note)
     assert failures == []
 
