@@ -251,7 +251,7 @@ class _Runner:
 
 
 async def _end_tasks(left: "set[asyncio.Task[Any]]") -> None:
-    """Of each task of a loop a caller waits for the end. In this, those also hear of it that ended as the loop stopped."""
+    """Callers wait for the end of each task; those whose task ended as the loop stopped hear of it in here, too."""
     for task in left:
         task.cancel()
     if left:
