@@ -116,7 +116,7 @@ class Proxied:
 
     def _wait_until_it_leads_to_both(self) -> None:
         end = time.monotonic() + WAIT
-        while not (listens(self.rest) and listens(self.grpc) and self._answers()):
+        while not (listens(self.rest) and listens(self.grpc) and self._answers() and self._led_to_both()):
             assert self._process.poll() is None, Path(self._log.name).read_text()
             assert time.monotonic() < end, "the proxy does not listen"
             time.sleep(0.05)
@@ -128,6 +128,10 @@ class Proxied:
         except (AssertionError, OSError, grpc.RpcError):
             return False
         return True
+
+    def _led_to_both(self) -> bool:
+        """Envoy finds out by its health checks, of which each cluster has its own."""
+        return all(counts["REST"] and counts["GRPC"] for counts in self.answered())
 
     def restart(self, number: int) -> None:
         assert self.servers[number].stop() == 0
