@@ -78,6 +78,8 @@ def plan(
     for option, number in (("--rate", rate), ("--p99", p99_ms)):
         if number is not None and not 0 < number <= _MOST:
             raise click.BadParameter(f"expected a number up to {_MOST:g}, got {number:g}", param_hint=option)
+    if not 0 < max_utilization < 1:  # click takes nan for a number of any range
+        raise click.BadParameter(f"expected a part, got {max_utilization:g}", param_hint="--max-utilization")
     with ending("cannot plan"):
         planner = Planner(read_benchmark(read))
         p99 = float("inf") if p99_ms is None else p99_ms / 1e3
@@ -104,7 +106,7 @@ def _read_json(path: str) -> Any:
         return json.loads(text)
     except OSError as error:
         fail(f"{path} cannot be read: {error.strerror}", Exit.USAGE)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         fail(f"{path} is no JSON: {error}", Exit.USAGE)
 
 

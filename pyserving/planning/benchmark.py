@@ -12,7 +12,7 @@ from pyserving.core.errors import invalid_argument
 SAMPLES_BEYOND = 5
 """So many requests must have taken longer than a percentile for it to be known at all."""
 _ROUNDING = 1.05
-"""Times what Little's law allows: clocks are not read at the same moment."""
+"""Times what figures of one run may be apart that say the same: clocks are not read at the same moment."""
 MOST_CLIENT_CPU = 0.9
 """Of a core: beyond it the load generator may be what limited the rate."""
 
@@ -113,6 +113,12 @@ def read_benchmark(value: Any, percent: float = 99.0) -> Benchmark:
     times = told.get("service_times_ms")
     if not isinstance(times, Sequence) or not times or not all(_positive(one) for one in times):
         raise invalid_argument("service_times_ms of the run with one connection: expected a list of times")
+    mean = sum(map(float, times)) / len(times) / 1e3
+    if not alone.mean / _ROUNDING <= mean <= alone.mean * _ROUNDING:
+        raise invalid_argument(
+            f"service_times_ms of the run with one connection: expected times with its mean of {alone.mean * 1e3:.4g} "
+            f"ms, got {mean * 1e3:.4g} ms"
+        )
     return Benchmark(
         str(value.get("model", "")),
         [point for point, _ in closed],

@@ -165,6 +165,7 @@ def test_no_number_of_replicas_is_enough() -> None:
         ),
         (changed(("points", 1, "requests"), 10**400), "requests of a run: expected a number, got 1000"),
         (changed(("points", 0, "service_times_ms"), [1, 10**400]), "service_times_ms"),
+        (changed(("points", 0, "service_times_ms"), [1e-300]), "expected times with its mean of 10 ms, got 1e-300 ms"),
     ],
 )
 def test_benchmarks_that_will_not_do(told: Any, text: str) -> None:
@@ -231,6 +232,8 @@ def test_what_the_server_used_may_be_unknown(tmp_path: Path) -> None:
         (mm1(), ["--rate", "10", "--p99", "nan"], 2, "--p99"),
         (mm1(), ["--rate", "10", "--replicas", "1" * 30], 2, "--replicas"),
         ("{", ["--rate", "10", "--p99", "9"], 2, "is no JSON"),
+        ("[" * 100_000, ["--rate", "10", "--p99", "9"], 2, "is no JSON"),
+        (mm1(), ["--rate", "10", "--p99", "9", "--max-utilization", "nan"], 2, "--max-utilization"),
         ({"points": 3}, ["--rate", "10", "--p99", "9"], 1, "expected a list of runs"),
     ],
 )
