@@ -121,6 +121,7 @@ class OipRest:
             deadline = start + self._timeout
             if "grpc-timeout" in request.headers:
                 deadline = min(deadline, start + read_timeout(request.headers["grpc-timeout"]))
+            _check_encoding(request.headers)
             body, json_size = request.body, _json_size(request.headers)
             long = len(body) >= LONG_BODY
             if long:
@@ -210,6 +211,13 @@ async def _repository_parameters(body: bytes) -> Mapping[str, object]:
     if not isinstance(parameters, dict):
         raise invalid_argument(f"Expected parameters to be an object, got {str(parameters)[:80]}")
     return parameters
+
+
+def _check_encoding(headers: Mapping[str, str]) -> None:
+    """Raises UNIMPLEMENTED for a body that nobody has decompressed."""
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity") and "gzip" not in encoding:
+        raise ServingError(Code.UNIMPLEMENTED, f"Expected a body with gzip or as it is, got {encoding[:40]}")
 
 
 def _json_size(headers: Mapping[str, str]) -> int | None:

@@ -313,6 +313,8 @@ def test_compressed(over_http: Any, over_grpc: Any) -> None:
     x = given(http, "x", np.zeros(1000, np.float32))
     answer = over_http.infer("half_plus_three", [x], request_compression_algorithm="gzip")
     assert answer.as_numpy("y")[-1] == 30.0
+    with pytest.raises(InferenceServerException, match="gzip or as it is, got deflate"):
+        over_http.infer("half_plus_three", [x], request_compression_algorithm="deflate")
     y = given(rpc, "x", np.zeros(1000, np.float32))
     assert over_grpc.infer("half_plus_three", [y], compression_algorithm="gzip").as_numpy("y")[-1] == 30.0
 
