@@ -164,7 +164,9 @@ export function centredDrawing(canvas, width, height) {
   context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = "high";
   const scale = (Math.min(width, height) * 20) / 28 / Math.max(right - left + 1, bottom - top + 1);
-  context.setTransform(scale, 0, 0, scale, width / 2 - (sumX / mass) * scale, height / 2 - (sumY / mass) * scale);
+  // As far as the ink stays on the paper: that of a 7 is far from its middle.
+  const shift = (size, mean, first, last) => Math.min(Math.max(size / 2 - mean * scale, -first * scale), size - (last + 1) * scale);
+  context.setTransform(scale, 0, 0, scale, shift(width, sumX / mass, left, right), shift(height, sumY / mass, top, bottom));
   context.drawImage(canvas, 0, 0);
   return made;
 }

@@ -61,6 +61,7 @@ def watched(window: Any, address: str) -> Iterator[Any]:
     yield window
     if folder := os.environ.get("CONSOLE_PICTURES"):
         name = os.environ["PYTEST_CURRENT_TEST"].rpartition("::")[2].partition(" ")[0].replace("/", "-")
+        window.evaluate("scrollTo(0, 0)")
         window.screenshot(path=os.path.join(folder, f"{name}.png"), full_page=True)
     window.remove_listener("pageerror", note)
     assert failures == []

@@ -414,6 +414,7 @@ def test_nothing_is_wider_than_a_phone(page: Any) -> None:
     for place in PLACES:
         show(page, place)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], place
+    assert page.evaluate("(tabs => tabs.scrollWidth <= tabs.clientWidth)(document.getElementById('tabs'))")
 
 
 def test_colours_can_be_switched(page: Any) -> None:
