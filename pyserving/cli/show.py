@@ -155,8 +155,8 @@ def _print_facts(console: Console, facts: Mapping[str, str]) -> None:
 
 
 def _print_graph(console: Console, graph: GraphDescription, *, everything: bool) -> None:
-    console.print()
     if graph.tags:
+        console.print()
         console.print(f"[bold]tags[/] {escape(', '.join(graph.tags))}", soft_wrap=True)
     facts: dict[str, str] = {}
     if graph.producer:
