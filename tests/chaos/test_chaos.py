@@ -56,6 +56,24 @@ def test_kill_9_of_an_isolated_model(folder: Folder, tell: Tell) -> None:
     assert clients.codes("half").keys() <= {OK, "REST 503", "gRPC UNAVAILABLE"}, clients.codes("half")
 
 
+def test_kill_9_of_the_process_that_a_version_is_loaded_in(folder: Folder, tell: Tell) -> None:
+    arguments = (folder.configure(half="pyserving { isolation: PROCESS }"), "--python-models=on")
+    with serving(*arguments) as server, Clients(server, "half") as clients:
+        before = running(server, "pyserving.platforms.process")
+        folder.put_slow("half", 2)
+        until(lambda: len(running(server, "pyserving.platforms.process")) == 2, "version 2 has a process")
+        clients.broken()
+        (process,) = set(running(server, "pyserving.platforms.process")) - set(before)
+        os.kill(process, signal.SIGKILL)
+        until(lambda: "to load servable {name: half version: 2} failed" in server.log(), "the log says so")
+        clients.wait_for(500)
+        folder.put("half", 3)
+        until(lambda: folder.is_at(server, 3), "the next version is available")
+        clients.wait_for(200)
+    tell("kill -9 of the process of its own that the next version loads in, then the next version", clients)
+    assert clients.codes().keys() == {OK}, clients.codes()
+
+
 def test_kill_9_of_an_engine_s_trial(folder: Folder, tell: Tell, acceleration_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "cnn").symlink_to(acceleration_folder / "cnn")
     config = folder.configure()
