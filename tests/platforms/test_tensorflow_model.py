@@ -12,6 +12,7 @@ from pyserving.core.errors import Code, ServingError
 from pyserving.platforms.dtypes import DType
 from pyserving.platforms.model import Model, Signature, TensorSpec
 from pyserving.platforms.tensorflow.model import TensorFlowModel
+from pyserving.platforms.tensorflow.session import RunPlan
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 
 pytestmark = pytest.mark.tensorflow
@@ -263,3 +264,18 @@ def test_a_convolution_is_fed_no_other_rank(row_models_folder: Path, dimensions:
         model.run(signature, {spec.name: np.ones((1,) * dimensions, np.float32)}, tuple(signature.outputs))
     assert raised.value.code is Code.INVALID_ARGUMENT
     model.close()
+
+
+def test_what_is_quick_runs_on_the_caller_s_thread_and_what_is_not_on_tensorflow_s() -> None:
+    plan = RunPlan([], [])
+    assert not plan.is_quick(3)  # nothing is known of it
+    plan.took(3, 0.3)
+    assert not plan.is_quick(3)
+    plan.took(3, 0.001)
+    assert plan.is_quick(3)
+    assert not plan.is_quick(9)
+    plan.took(3, 0.3)  # it may have waited for a CPU
+    assert plan.is_quick(3)
+    for _ in range(20):
+        plan.took(3, 0.3)
+    assert not plan.is_quick(3)

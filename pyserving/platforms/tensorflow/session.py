@@ -1,10 +1,11 @@
 """A SavedModel's graph and variables in memory, ready to run."""
 
 import ctypes
+import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import ceil
 
 import numpy as np
 
@@ -21,6 +22,10 @@ from pyserving.platforms.tensorflow.tensors import take_tensor
 from pyserving.protos.messages import ConfigProto, RunOptions
 
 _IN_CALLERS_THREAD = -1
+_QUICK = 5e-3
+"""Seconds of a run that is not worth several threads between its operations, nor a time-out between its kernels."""
+_FORGETTING = 1.1
+"""By so much what the quickest run took grows with each run: 25 that are slow make ten times as much of it."""
 
 
 class RunPlan:
@@ -37,6 +42,15 @@ class RunPlan:
         self.targets = ctypes.addressof(self._targets)
         self.idle: list[_Arguments] = []
         """Arguments that no run uses now; append and pop are atomic."""
+        self._seconds: dict[int, float] = {}
+
+    def is_quick(self, kind: int) -> bool:
+        """Whether a run with inputs of this kind has lately been seen to take so little that it needs no time-out."""
+        return self._seconds.get(kind, math.inf) < _QUICK
+
+    def took(self, kind: int, seconds: float) -> None:
+        """Of a run that went well. The quickest counts: others had to wait for a CPU, or for a thread."""
+        self._seconds[kind] = min(seconds, _FORGETTING * self._seconds.get(kind, math.inf))
 
 
 class _Arguments:
@@ -211,12 +225,10 @@ class Session:
             tf.session_run_holding_gil(self._session, self._inline_options.address, *arguments.call)
         elif timeout is None and self._steps_back and in_background():
             stepped_back(tf.session_run, self._session, self._inline_options.address, *arguments.call)
+        elif steady:
+            self._run_steady(plan, inputs, arguments, timeout)
         else:
-            pool = 0 if steady else self._unsteady_pool
-            options = None
-            if timeout is not None or pool:
-                milliseconds = 0 if timeout is None else max(1, ceil(timeout * 1e3))
-                options = _RunOptions(RunOptions(timeout_in_ms=milliseconds, inter_op_thread_pool=pool))
+            options = _run_options(timeout, self._unsteady_pool)
             tf.session_run(self._session, options and options.address, *arguments.call)
         arguments.status.check()
         outputs = list(arguments.outputs)
@@ -231,6 +243,17 @@ class Session:
         arguments.release_fed()
         plan.idle.append(arguments)
         return results
+
+    def _run_steady(self, plan: RunPlan, inputs: Sequence[Array], arguments: _Arguments, timeout: float | None) -> None:
+        """What is quick is run by the calling thread: TensorFlow's own do first what came first, so that each kernel of
+        a small model would wait for those of all runs of a large one."""
+        kind = sum(array.nbytes for array in inputs).bit_length()
+        options = self._inline_options if plan.is_quick(kind) else _run_options(timeout, 0)
+        began = time.perf_counter()
+        self._tf.session_run(self._session, options and options.address, *arguments.call)
+        seconds = time.perf_counter() - began
+        arguments.status.check()
+        plan.took(kind, seconds)
 
     def close(self) -> None:
         """Gives back all memory but that of large outputs still in use. No run may be going on."""
@@ -268,6 +291,14 @@ class _RunOptions:
         self._content = Buffer(ctypes.addressof(self._data), len(serialized), None)
         self.buffer = ctypes.pointer(self._content)
         self.address = ctypes.c_void_p(ctypes.addressof(self._content))
+
+
+def _run_options(timeout: float | None, pool: int) -> _RunOptions | None:
+    """``timeout`` in seconds; ``pool`` 0 is that of all sessions. None: TensorFlow's defaults."""
+    if timeout is None and not pool:
+        return None
+    milliseconds = 0 if timeout is None else max(1, math.ceil(timeout * 1e3))
+    return _RunOptions(RunOptions(timeout_in_ms=milliseconds, inter_op_thread_pool=pool))
 
 
 class _ForkGuard:
