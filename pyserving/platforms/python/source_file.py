@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
@@ -24,8 +25,9 @@ _FOLDED = (ast.Constant, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop)
 _numbers = itertools.count(1)
 
 # Before 3.11.8 and 3.12.2, threads that build syntax trees at the same time share one count of their depth, and
-# ast.parse may raise SystemError (github.com/python/cpython/issues/106905).
+# ast.parse may raise SystemError (github.com/python/cpython/issues/106905). Libraries parse, too, and take no lock.
 _one_parses = threading.Lock()
+_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,7 @@ def read_constants(folder: str) -> Constants:
     try:
         with open(file, "rb") as stream:
             text = stream.read()
-        with _one_parses:
-            tree = ast.parse(text, file)
+        tree = _parse(text, file)
     except OSError as error:
         raise ServingError(Code.NOT_FOUND, f"{file} cannot be read: {error.strerror}") from None
     except (SyntaxError, ValueError) as error:
@@ -62,6 +63,14 @@ def read_constants(folder: str) -> Constants:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
             raise _wrong(file, f"{name} must be a number above 0, not {value!r}")
     return constants
+
+
+def _parse(text: bytes, file: str) -> ast.Module:
+    with _one_parses:
+        for _ in range(_TRIES - 1):
+            with suppress(SystemError):
+                return ast.parse(text, file)
+        return ast.parse(text, file)
 
 
 def import_file(folder: str, servable: ServableId) -> ModuleType:
