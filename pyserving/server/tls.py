@@ -56,8 +56,6 @@ def tls_of_config(path: str, protocols: Sequence[str]) -> ServerTls:
 
 
 def tls_of_files(files: PemFiles, protocols: Sequence[str]) -> ServerTls:
-    """With ``client_ca`` only TLS 1.3 is spoken."""
-
     def read() -> ssl.SSLContext:
         context = _new_context(protocols)
         certificate = _read_text(files.certificate)
@@ -65,7 +63,6 @@ def tls_of_files(files: PemFiles, protocols: Sequence[str]) -> ServerTls:
         _load_key_and_certificate(context, _read_text(files.key), certificate, files.key)
         if files.client_ca:
             _trust(context, _read_text(files.client_ca), files.client_ca)
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
             _require_certificates(context)
         return context
 
@@ -76,8 +73,8 @@ def read_tls_context(path: str, protocols: Sequence[str]) -> ssl.SSLContext:
     """The server side of TLS as the file at ``path`` describes it.
 
     ``protocols`` are offered by ALPN, the best first (``h2``, ``http/1.1``). With ``client_verify`` a client
-    must show a certificate that ``custom_ca`` has signed. Raises ServingError for a file that cannot be read, and
-    INVALID_ARGUMENT, which names the field, for a key or certificate that cannot be used.
+    must show a certificate that ``custom_ca`` has signed, and speak TLS 1.3. Raises ServingError for a file that
+    cannot be read, and INVALID_ARGUMENT, which names the field, for a key or certificate that cannot be used.
     """
     config = read_text_proto(path, SSLConfig)
     context = _new_context(protocols)
@@ -101,8 +98,10 @@ def _new_context(protocols: Sequence[str]) -> ssl.SSLContext:
 
 
 def _require_certificates(context: ssl.SSLContext) -> None:
-    """Clients must show them at each handshake: no session is resumed, of TLS 1.2 or 1.3. A resumed one shows none, so
-    a client whose issuer was taken out of the file would go on."""
+    """Clients must show them at each handshake. One that resumes a session shows none, so a client whose issuer was
+    taken out of the file would go on: TLS 1.3 alone, for it resumes by tickets and none are given. TLS 1.2 also
+    resumes from the context's memory of sessions, which the ssl module cannot turn off."""
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
