@@ -16,7 +16,7 @@ from pyserving.core.gate import Gate
 from pyserving.core.handle import EvictableVersion, ServedVersion
 from pyserving.core.harness import Harness
 from pyserving.core.phase import Phase
-from pyserving.core.residency import LOOK_AGAIN, PATIENCE, Residency, Room, Stay
+from pyserving.core.residency import LOOK_AGAIN, PATIENCE, Residency, Room, Stay, new_step
 from pyserving.core.resources import Resources, ResourceTracker
 from pyserving.core.servable import ServableId
 from pyserving.core.serving_map import ServingMap
@@ -318,7 +318,7 @@ class Manager:
             if name in residency.asleep:  # it was evicted before all its versions were loaded
                 continue
             if self._is_unsettled(name):
-                residency.waking[name] = Future()
+                residency.waking[name] = new_step()
             elif not any(harness.phase is Phase.READY for harness in stream):
                 error = next((harness.error for harness in stream if harness.error), None)
                 if error is not None:

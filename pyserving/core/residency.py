@@ -100,7 +100,8 @@ class Residency:
     def wakes(self, name: str, now: float) -> str:
         """A request has the model loaded. Returns what an operator should know, now and then."""
         self.asleep.discard(name)
-        self.waking.setdefault(name, Future())
+        if name not in self.waking:
+            self.waking[name] = new_step()
         self.loads[name] += 1
         ago = now - self._evicted_at.get(name, float("-inf"))
         if not 0 <= ago < 60 or 0 <= now - self._warned < 60:
@@ -183,6 +184,13 @@ class Residency:
                 return False
             ready = ready or harness.phase is Phase.READY
         return ready
+
+
+def new_step() -> "Future[None]":
+    """What requests wait for: a request that is cancelled does not cancel it for the others."""
+    step: Future[None] = Future()
+    step.set_running_or_notify_cancel()
+    return step
 
 
 def _came_just_now(harnesses: Iterable[Harness], now: float) -> bool:

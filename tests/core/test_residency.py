@@ -109,6 +109,17 @@ def test_a_new_version_of_a_loaded_model_is_loaded_at_once() -> None:
     assert house.manager.serving.available("a") == [2]
 
 
+def test_a_request_that_is_cancelled_takes_the_model_from_no_other() -> None:
+    house = LazyHouse(None)
+    house.aspire("a", 1, 2)
+    first = house.manager.wake("a")
+    assert first is not None
+    assert not first.cancel()
+    house.settle()
+    assert first.result() is None
+    assert house.manager.serving.available("a") == [2, 1]
+
+
 def test_a_load_that_fails_is_told_to_all_and_tried_again_after_a_pause() -> None:
     house = LazyHouse(None, load_retry_interval=60.0)
     house.aspire("a", v1=FakeLoader(ServingError(Code.DATA_LOSS, "bad file")))
