@@ -15,5 +15,6 @@ def command(*arguments: str) -> list[str]:
 
 def environment(**more: str) -> dict[str, str]:
     """This process's, with the places that it imports from, and ``more``."""
-    places = os.pathsep.join(place or os.curdir for place in sys.path)
+    # Python passes over what is no text, such as a Path that a model's code has put there.
+    places = os.pathsep.join(place or os.curdir for place in sys.path if isinstance(place, str))
     return {**os.environ, "PYTHONPATH": places, **more}

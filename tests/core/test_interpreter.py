@@ -40,6 +40,12 @@ subprocess.run(command("-c", "import mine"), env=environment(), check=True)
     assert (done.returncode, done.stdout) == (0, "found\n"), done.stderr
 
 
+def test_what_python_passes_over_in_its_path_hinders_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "path", [tmp_path, *sys.path])
+    done = subprocess.run(command("-c", "import pyserving"), env=environment(), check=False)
+    assert done.returncode == 0
+
+
 def test_no_other_module_of_a_server_starts_python() -> None:
     # What exports runs for its user alone, whose classes Keras may have to import.
     starting = {
