@@ -56,8 +56,8 @@ class Job:
     """The folder of all entries."""
     samples: str = ""
     """An npz file with inputs of requests (``write_samples``); empty: none."""
-    memory_limit: int = 0
-    """Bytes; 0: none."""
+    memory_limit: int | None = None
+    """Bytes."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -77,7 +77,7 @@ def main() -> None:
     except (ServingError, OSError) as error:
         answer = {"error": error.message if isinstance(error, ServingError) else str(error)}
     except MemoryError:
-        answer = {"error": f"it needs more than the {job.memory_limit >> 20} MB that it may take"}
+        answer = {"error": f"it needs more than the {(job.memory_limit or 0) >> 20} MB that it may take"}
     results.write(json.dumps(answer) + "\n")
     results.flush()
     # Threads of compilers and of TensorFlow may be busy: nothing is lost by not waiting for them.
@@ -182,10 +182,10 @@ def _try(
     return Trial(tensorflow, signature, engine.name, compiled, samples).verdict()
 
 
-def _step_back(memory_limit: int) -> None:
+def _step_back(memory_limit: int | None) -> None:
     if hasattr(os, "nice"):
         os.nice(19)
-    if memory_limit:
+    if memory_limit is not None:
         MemoryLimit(memory_limit)
     if sys.platform == "linux":
         try:

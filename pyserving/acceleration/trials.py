@@ -65,7 +65,8 @@ class TrialProcess:
                 self._process.kill()
 
     def _run(self, folder: str, samples: Mapping[str, Sequence[Inputs]]) -> list[Finding]:
-        job = replace(self._job, memory_limit=(free_memory() or 0) // _SHARE_OF_MEMORY)
+        free = free_memory()
+        job = replace(self._job, memory_limit=None if free is None else free // _SHARE_OF_MEMORY)
         if any(samples.values()):
             job = replace(job, samples=os.path.join(folder, "samples.npz"))
             write_samples(job.samples, samples)

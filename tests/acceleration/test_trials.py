@@ -151,8 +151,11 @@ def test_a_cache_that_cannot_be_made_fails_the_trial(acceleration_folder: Path, 
         TrialProcess(job(acceleration_folder, tmp_path / "file" / "cache", "softmax")).run({})
 
 
-def test_no_memory_fails_the_trial(acceleration_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyserving.acceleration.trials.free_memory", lambda: 8 << 20)
+@pytest.mark.parametrize("free", [0, 8 << 20])
+def test_no_memory_fails_the_trial(
+    acceleration_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    monkeypatch.setattr("pyserving.acceleration.trials.free_memory", lambda: free)
     with pytest.raises(TrialFailed):
         TrialProcess(job(acceleration_folder, tmp_path, "softmax")).run({})
     assert not list(tmp_path.glob(".new-*"))
