@@ -36,8 +36,8 @@ GateReports = Mapping[ServableId, GateReport]
 
 
 def with_report(reports: GateReports, servable: ServableId, report: GateReport) -> dict[ServableId, GateReport]:
-    """``reports`` and one more as the latest; of each model so many are kept."""
+    """``reports`` and one more as the latest; of each model so many are kept, and none that is empty."""
     others = {other: one for other, one in reports.items() if other != servable}
     for older in [other for other in others if other.name == servable.name][: -(_KEPT - 1)]:
         del others[older]
-    return {**others, servable: report}
+    return {**others, servable: report} if report else others

@@ -155,6 +155,7 @@ class Gatekeeper:
                 report.tell(name, Outcome.PASSED, found)
         except ServingError as error:
             if error.code is Code.CANCELLED:
+                report.withdraw(name)
                 raise
             self._outcomes[version.id.name, name, "refused"] += 1
             report.tell(name, Outcome.REFUSED, error.message)
@@ -189,7 +190,7 @@ class Gatekeeper:
 
         def on_compared(one: Tally) -> None:
             with lock:
-                if not decided():
+                if not over.is_set():
                     tally.merge(one)
                     if decided():
                         over.set()
@@ -205,6 +206,7 @@ class Gatekeeper:
         finally:
             self._examiner.end_mirror(version)
         with lock:
+            over.set()  # an answer that comes late changes no verdict, nor what is told of it
             if not check.wanted():
                 raise ServingError(Code.CANCELLED, "the version is wanted no more")
             if not decided():
@@ -237,6 +239,14 @@ class _Report:
         with self._lock:
             self._found[check] = CheckReport(check, outcome, text)
             self._told = time.monotonic()
+            found = tuple(self._found.values())
+        self._tell(found)
+
+    def withdraw(self, check: str) -> None:
+        """It will have no outcome."""
+        with self._lock:
+            if self._found.pop(check, None) is None:
+                return
             found = tuple(self._found.values())
         self._tell(found)
 
