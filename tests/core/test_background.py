@@ -1,6 +1,6 @@
 """Python code of a load leaves the GIL to the event loop now and then."""
 
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,13 +10,17 @@ from pyserving.core.threads import Threads
 
 
 def pauses_while_computing(seconds: float, monkeypatch: pytest.MonkeyPatch, *, marked: bool) -> int:
+    """By a clock of its own: a busy machine may stop a thread for as long."""
     pauses: list[float] = []
-    monkeypatch.setattr("pyserving.core.background.time.sleep", pauses.append)
+    now = 7.0
+    monkeypatch.setattr(background, "time", SimpleNamespace(perf_counter=lambda: now, sleep=pauses.append))
 
     def compute() -> None:
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
+        nonlocal now
+        end = now + seconds
+        while now < end:
             breathe()
+            now += background._EVERY / 10
 
     if marked:
         threads = Threads()

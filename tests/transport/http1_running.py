@@ -66,7 +66,7 @@ class Answer(NamedTuple):
 class Client:
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
-        self.socket.settimeout(10)
+        self.socket.settimeout(60)
         self._file = connected.makefile("rb")
 
     def send(self, data: bytes) -> None:

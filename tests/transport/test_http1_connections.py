@@ -10,6 +10,7 @@ import threading
 
 import pytest
 from http1_running import Gates
+from waiting import wait_until
 
 from pyserving.api.exchange import HttpRequest, HttpResponse
 from pyserving.core.errors import Code, ServingError
@@ -111,8 +112,9 @@ def test_stops_reading_when_many_requests_wait_and_loses_none(serve_http1):
             pending = pending[client.socket.send(pending) :]
             sent += 0 if pending else 2
     assert sent < 10_000  # 50 MB: the socket's buffers are full, as nothing is read any more
+    wait_until(lambda: len(started) >= 4)
     assert started == ["/0", "/1", "/2", "/3"]
-    client.socket.settimeout(10)
+    client.socket.settimeout(60)
     server.call(release.set)
     finish = threading.Thread(target=client.send, args=(pending,))
     finish.start()

@@ -1,13 +1,30 @@
 """Answers of one turn of the event loop are written together, and soon."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pyserving.transport import write_turn
 from pyserving.transport.write_turn import WriteTurn
+
+Pass = Callable[[float], None]
+
+
+@pytest.fixture(autouse=True)
+def time_passes(monkeypatch: pytest.MonkeyPatch) -> Pass:
+    """Lets so many seconds pass: on a busy machine there may be many between two lines of a test."""
+    now = 7.0
+
+    def pass_by(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(write_turn, "time", SimpleNamespace(perf_counter=lambda: now))
+    return pass_by
 
 
 def test_what_joins_in_one_turn_is_written_at_its_end_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,15 +44,11 @@ def test_what_joins_in_one_turn_is_written_at_its_end_in_order(monkeypatch: pyte
     asyncio.run(scenario())
 
 
-def test_nobody_waits_for_many_others_that_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 7.0
-    monkeypatch.setattr(write_turn.time, "perf_counter", lambda: now)
-
+def test_nobody_waits_for_many_others_that_are_served(time_passes: Pass) -> None:
     async def scenario() -> None:
-        nonlocal now
         turn, written = WriteTurn(), list[str]()
         turn.join(partial(written.append, "a"))
-        now += 0.001
+        time_passes(0.001)
         turn.join(partial(written.append, "b"))
         assert written == ["a", "b"]
         turn.join(partial(written.append, "c"))
