@@ -3,7 +3,6 @@
 import socket
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from http.client import HTTPConnection
@@ -14,13 +13,6 @@ VERSION_FILES = {
     "variables/variables.index": b"index",
     "variables/variables.data-00000-of-00001": b"weights" * 1000,
 }
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 class FaultyProxy:

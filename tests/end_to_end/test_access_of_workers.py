@@ -1,9 +1,9 @@
 """API keys where several processes answer: each of them sees a key come and go."""
 
-import time
 from pathlib import Path
 
 from serving import Serving
+from waiting import wait_until
 
 from pyserving.api.access import Role
 from pyserving.server.key_file import add_key, remove_key
@@ -24,10 +24,7 @@ def test_every_worker_sees_a_new_key_and_one_that_is_withdrawn(tmp_path: Path) -
         return {server.post("/v1/models/table:predict", BODY, headers)[0] for _ in range(10)}
 
     def wait_for(token: str, status: int) -> None:
-        end = time.monotonic() + 30
-        while statuses(token) != {status}:
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        wait_until(lambda: statuses(token) == {status})
 
     try:
         assert statuses(old) == {200}

@@ -6,13 +6,13 @@ import os
 import shutil
 import struct
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 from serving import SERVE, Serving
+from waiting import wait_until
 
 from pyserving.protos import messages
 
@@ -191,17 +191,7 @@ def test_broken_models_beside_a_good_one(models_folder: Path, tmp_path: Path) ->
     shutil.copytree(models_folder / "large", tmp_path / "half_copied", ignore=shutil.ignore_patterns("*.data-*"))
     running = Serving(str(tmp_path), "--poll=0.2")
     try:
-        end = time.monotonic() + 60
-        while True:
-            models = running.get("/v1/models")[1]
-            if (
-                models
-                and running.get(PREDICT.partition(":")[0])[0] == 200
-                and running.post(PREDICT, json.dumps(GOOD).encode())[0] == 200
-            ):
-                break
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_until(lambda: running.post(PREDICT, json.dumps(GOOD).encode())[0] == 200, running.log)
         still_works(running)
         status, answer = running.get("/readyz")
         assert status == 503

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -15,6 +14,7 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from serving import Serving
+from waiting import wait_until
 
 from pyserving.protos import messages
 
@@ -64,13 +64,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
         server.process.wait()
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain until {what}"
-        time.sleep(0.01)
-
-
 def rest_request(path: str) -> bytes:
     body = json.dumps({"inputs": path}).encode()
     return b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (PREDICT.encode(), len(body), body)
@@ -105,7 +98,7 @@ def test_all_that_is_in_flight_is_answered(start: Callable[..., Serving], tmp_pa
     address = ("127.0.0.1", server.rest)
 
     def began(name: str) -> None:
-        until(lambda: os.path.exists(paths[name] + ".began"), f"{name} has begun")
+        wait_until(lambda: os.path.exists(paths[name] + ".began"), f"{name} has begun")
 
     channel = grpc.insecure_channel(f"127.0.0.1:{server.grpc}")
     pipelined, slow, idle = (socket.create_connection(address, WAIT) for _ in range(3))
@@ -124,7 +117,7 @@ def test_all_that_is_in_flight_is_answered(start: Callable[..., Serving], tmp_pa
             began(name)
 
         stopping = pool.submit(server.stop)
-        until(lambda: server.get("/healthz")[0] == 0, "no new connection is taken")
+        wait_until(lambda: server.get("/healthz")[0] == 0, "no new connection is taken")
         assert idle.recv(1) == b""  # closed, for it had nothing to ask
         slow.sendall(upload[-5:])
         began("slow")
@@ -169,7 +162,7 @@ def test_before_a_drain_with_delay_requests_are_still_taken(
         ask_kept()
         server.process.send_signal(signal.SIGTERM)
         assert next(watch).status == HealthCheckResponse.NOT_SERVING
-        until(lambda: server.get("/readyz")[0] == 503, "it is not ready")
+        wait_until(lambda: server.get("/readyz")[0] == 503, "it is not ready")
         status, body = server.get("/readyz")
         assert (status, body) == (503, {"ready": False, "draining": True, "missing": [], "reasons": {}})
         assert server.get("/healthz")[0] == 200
@@ -180,14 +173,14 @@ def test_before_a_drain_with_delay_requests_are_still_taken(
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(WAIT) == 128 + signal.SIGTERM
         kept.close()
-    until(lambda: server.get("/healthz")[0] == 0, "its workers have ended, too")
+    wait_until(lambda: server.get("/healthz")[0] == 0, "its workers have ended, too")
 
 
 def test_what_outlasts_the_grace_period_is_cut_off(start: Callable[..., Serving], tmp_path: Path) -> None:
     server = start("--grace=0.3")
     with socket.create_connection(("127.0.0.1", server.rest), WAIT) as connection:
         connection.sendall(rest_request(str(tmp_path / "never")))
-        until((tmp_path / "never.began").exists, "it has begun")
+        wait_until((tmp_path / "never.began").exists, "it has begun")
         assert server.stop() == 0
         assert connection.recv(1) == b""
     assert "cut off after the grace period" in server.log()

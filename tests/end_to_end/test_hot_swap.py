@@ -3,7 +3,6 @@
 import json
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
@@ -12,6 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from serving import Serving
+from waiting import wait_until
 
 from pyserving.protos import messages
 
@@ -114,11 +114,7 @@ def swap(server: Serving, base: Base, swaps: int) -> Clients:
         for number in range(2, swaps + 2):
             clients.answers.pop(like(number), None)
             drop(number)
-            end = time.monotonic() + 60
-            while clients.answers.get(like(number), 0) < 20:
-                assert time.monotonic() < end, f"version {number} did not come:\n{server.log()[-2000:]}"
-                assert server.process.poll() is None, server.log()
-                time.sleep(0.01)
+            wait_until(lambda n=number: clients.answers.get(like(n), 0) >= 20, server.log)  # type: ignore[misc]
             shutil.rmtree(base_path / str(number - 1))
     return clients
 
@@ -151,14 +147,9 @@ def test_a_version_that_does_not_load_leaves_the_old_one_serving(
             broken.mkdir()
             (broken / "saved_model.pb").write_bytes(b"this is not a SavedModel")
             broken.rename(base[0] / "2")
-            end = time.monotonic() + 30
-            while "Can't parse" not in server.log():
-                assert time.monotonic() < end
-                time.sleep(0.05)
+            wait_until(lambda: "Can't parse" in server.log(), server.log)
             before = clients.answers.get(1, 0)
-            while clients.answers.get(1, 0) < before + 50:
-                assert time.monotonic() < end
-                time.sleep(0.01)
+            wait_until(lambda: clients.answers.get(1, 0) >= before + 50)
         assert clients.failures == []
         assert set(clients.answers) == {1}
         states = {int(s["version"]): s["state"] for s in server.get(f"/v1/models/{NAME}")[1]["model_version_status"]}
@@ -172,10 +163,7 @@ def test_a_stop_under_load_answers_what_was_accepted(base: Base) -> None:
     server = Serving(str(base[0])).wait_until_ready()
     clients = Clients(server, 8)
     with clients:
-        end = time.monotonic() + 30
-        while sum(clients.answers.values()) < 200:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        wait_until(lambda: sum(clients.answers.values()) >= 200)
         assert server.stop() == 0
     # Clients find the port closed, or their idle connection; but no answer is an error or half an answer.
     for failure in clients.failures:

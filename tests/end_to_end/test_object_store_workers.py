@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from object_stores import HttpProxy, wait_until
+from object_stores import HttpProxy
 from serving import Serving
+from waiting import wait_until
 
 moto_server = pytest.importorskip("moto.server", reason="needs the group stores")
 boto3 = pytest.importorskip("boto3")

@@ -1,7 +1,6 @@
 """The platform that docs/platforms.md shows works, installed as another package would be."""
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import grpc
 import numpy as np
 import pytest
 from serving import Serving
+from waiting import wait_until
 
 from pyserving.protos import messages
 
@@ -54,10 +54,7 @@ def server(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         models += f'config {{ name: "{name}" base_path: "{root / name}" model_platform: "{platform}" }}\n'
     (root / "models.config").write_text(f"model_config_list {{ {models} }}")
     server = Serving(f"--config={root / 'models.config'}", env={"PYTHONPATH": f"{site}:{Path(__file__).parents[2]}"})
-    end = time.monotonic() + 60
-    while state(server, "found") != "AVAILABLE" or state(server, "named") != "AVAILABLE":
-        assert time.monotonic() < end, server.log()
-        time.sleep(0.05)
+    wait_until(lambda: {state(server, name) for name in ("found", "named")} == {"AVAILABLE"}, server.log)
     yield server
     assert server.stop() == 0
 

@@ -2,13 +2,13 @@
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 from serving import Serving
+from waiting import wait_until
 
 from pyserving.protos import messages
 from pyserving.wire.tensor_proto import write_tensor
@@ -39,13 +39,6 @@ def write_table(base: Path, version: int, a: int, b: int) -> None:
     (folder / "table.csv").write_text(TABLE.format(a=a, b=b))
     base.mkdir(exist_ok=True)
     folder.rename(base / str(version))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.fixture

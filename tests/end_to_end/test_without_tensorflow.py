@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from asking import ask_grpc, ask_rest
 from platform_models import BUILDERS, expected
 from serving import Serving
+from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 X = np.array([[1, 2, 3]], np.float32)
@@ -33,10 +33,7 @@ def hiding(folder: Path, *names: str) -> dict[str, str]:
 
 
 def wait_for(server: Serving, text: str) -> None:
-    end = time.monotonic() + 60
-    while text not in server.log():
-        assert time.monotonic() < end, server.log()
-        time.sleep(0.05)
+    wait_until(lambda: text in server.log(), server.log)
 
 
 def test_what_openvino_reads_is_served_and_the_rest_says_what_to_install(openvino_folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from serving import Serving
+from waiting import wait_until
 
 from pyserving.protos import messages
 from pyserving.wire.tfrecord import read_records
@@ -99,13 +100,6 @@ def connections(pid: int, port: int) -> int:
     return found
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain until {what}"
-        time.sleep(0.02)
-
-
 def ask(connection: HTTPConnection, path: str = PREDICT, body: bytes = BODY) -> dict[str, object]:
     connection.request("POST", path, body)
     response = connection.getresponse()
@@ -153,7 +147,7 @@ class Clients:
 
     def wait_for_more(self, number: int) -> None:
         wanted = len(self.answers) + number
-        until(lambda: len(self.answers) >= wanted, f"{number} more requests are answered")
+        wait_until(lambda: len(self.answers) >= wanted, f"{number} more requests are answered")
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +256,7 @@ def test_a_swap_fails_no_request_and_what_is_called_unloaded_answers_no_more(
                 shown = json.load(connection.getresponse())
                 return str(shown["model_version_status"][0]["state"])
 
-            until(lambda w=watched: any(state(c) != "AVAILABLE" for c in w), "the old version goes")  # type: ignore[misc]
+            wait_until(lambda w=watched: any(state(c) != "AVAILABLE" for c in w), "the old version goes")  # type: ignore[misc]
             gone = time.monotonic()
             clients.wait_for_more(100)
             for connection in watched:
@@ -312,9 +306,9 @@ def test_a_killed_worker_takes_only_its_own_requests_along_and_comes_back(family
         victim, survivor = family.workers()
         held = connections(victim, family.server.rest)
         os.kill(victim, signal.SIGKILL)
-        until(lambda: family.metrics()["pyserving_worker_restarts_total", ()] > restarts, "it is replaced")
+        wait_until(lambda: family.metrics()["pyserving_worker_restarts_total", ()] > restarts, "it is replaced")
         assert family.requests("versioned") >= counted
-        until(lambda: family.metrics()["pyserving_workers", ()] == 2, "its successor takes part")
+        wait_until(lambda: family.metrics()["pyserving_workers", ()] == 2, "its successor takes part")
         clients.wait_for_more(100)
         workers = family.workers()
         assert survivor in workers
@@ -346,7 +340,7 @@ def test_a_stop_under_load_answers_what_was_accepted(folders: Path, models_folde
         clients._stopped.set()
     for failure in clients.failures:
         assert re.search("RemoteDisconnected|ConnectionRefused|ConnectionReset|BrokenPipe", failure), failure
-    until(lambda: not any(map(exists, processes)), "all processes have ended")
+    wait_until(lambda: not any(map(exists, processes)), "all processes have ended")
     files = list(log.iterdir())
     assert len({file.name.split("-")[-2] for file in files}) == 2, files
     records = 0
@@ -364,7 +358,7 @@ def test_no_process_is_left_when_the_supervisor_is_killed(models_folder: Path) -
     ask(connection)
     running.server.process.kill()
     running.server.process.wait()
-    until(lambda: not any(map(exists, processes)), "all processes have ended")
+    wait_until(lambda: not any(map(exists, processes)), "all processes have ended")
     connection.close()
     with socket.socket() as probe:  # nobody listens on the port any more
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -378,12 +372,14 @@ def test_a_second_signal_ends_all_at_once(models_folder: Path) -> None:
     with socket.create_connection(("127.0.0.1", running.server.rest)) as connection:
         # A request that is never complete keeps its worker from ending.
         connection.sendall(b"POST /v1/models/half:predict HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
-        until(lambda: sum(connections(pid, running.server.rest) for pid in running.workers()) == 1, "it is accepted")
+        wait_until(
+            lambda: sum(connections(pid, running.server.rest) for pid in running.workers()) == 1, "it is accepted"
+        )
         running.server.process.send_signal(signal.SIGTERM)
-        until(lambda: "draining" in running.server.log(), "it drains")
+        wait_until(lambda: "draining" in running.server.log(), "it drains")
         running.server.process.send_signal(signal.SIGTERM)
         assert running.server.process.wait(30) == 128 + signal.SIGTERM
-        until(lambda: not any(map(exists, processes)), "all processes have ended")
+        wait_until(lambda: not any(map(exists, processes)), "all processes have ended")
 
 
 def test_a_model_that_writes_state_is_refused(models_folder: Path, tmp_path: Path) -> None:
@@ -391,14 +387,14 @@ def test_a_model_that_writes_state_is_refused(models_folder: Path, tmp_path: Pat
         (tmp_path / name).symlink_to(models_folder / name)
     server = Serving(str(tmp_path), "--workers=2")
     try:
-        until(lambda: server.get("/v1/models/counter")[0] == 200, "the server answers")
+        wait_until(lambda: server.get("/v1/models/counter")[0] == 200, "the server answers")
 
         def settled() -> bool:
             shown = server.get("/v1/models")[1]["models"]
             states = Counter(v["state"] for model in shown.values() for v in model["model_version_status"])
             return states == {"AVAILABLE": 4, "END": 1}
 
-        until(settled, "four models are available and one has ended")
+        wait_until(settled, "four models are available and one has ended")
         (shown,) = server.get("/v1/models/counter")[1]["model_version_status"]
         assert shown["status"]["error_code"] == "FAILED_PRECONDITION"
         assert "cannot be served by several workers: running add, set changes" in shown["status"]["error_message"]

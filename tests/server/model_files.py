@@ -1,8 +1,6 @@
 """model.py files for tests."""
 
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from pyserving.sources.model_config import ModelConfig
@@ -13,13 +11,6 @@ def write_model(folder: Path, name: str, code: str, version: int = 1) -> ModelCo
     version_folder.mkdir(parents=True)
     (version_folder / "model.py").write_text(textwrap.dedent(code))
     return ModelConfig(name, str(folder / name))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 SCALE = """

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 from running_server import PREDICTION, RunningServer, predict_request
+from waiting import wait_until
 
 from pyserving.acceleration.accelerator import Acceleration, AccelerationOptions
 from pyserving.acceleration.cache import Entry
@@ -52,13 +52,6 @@ def serve(acceleration_folder: Path) -> Iterator[Serve]:
     yield start
     for server in started:
         server.stop()
-
-
-def until(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + 90
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def engine(server: RunningServer, name: str, signature: str = "serving_default") -> str:
@@ -150,8 +143,8 @@ def test_an_engine_takes_over_under_load_without_a_failed_request(serve: Serve, 
     for client in clients:
         client.start()
     try:
-        until(lambda: engine(server, "cnn") == "openvino")
-        until(lambda: count(server, "compared", "cnn") >= 2)
+        wait_until(lambda: engine(server, "cnn") == "openvino")
+        wait_until(lambda: count(server, "compared", "cnn") >= 2)
     finally:
         over.set()
         for client in clients:
@@ -181,8 +174,8 @@ def test_an_engine_that_goes_wrong_gives_the_signature_back(
 
     server = serve("cnn", copy)
     expected = ask(server, "cnn", images())
-    until(lambda: engine(server, "cnn") == "openvino")
-    until(lambda: bool(ask(server, "cnn", images()) is not None) and count(server, "disagreeing", "cnn") == 1)
+    wait_until(lambda: engine(server, "cnn") == "openvino")
+    wait_until(lambda: bool(ask(server, "cnn", images()) is not None) and count(server, "disagreeing", "cnn") == 1)
     assert engine(server, "cnn") == "tensorflow"
     np.testing.assert_allclose(ask(server, "cnn", images()), expected, rtol=1e-6)
     assert "back to TensorFlow" in caplog.text
@@ -191,7 +184,7 @@ def test_an_engine_that_goes_wrong_gives_the_signature_back(
     again = serve("cnn", copy)
     accelerator = again.server._front._accelerator
     (servable,) = accelerator.servables()
-    until(lambda: bool(accelerator._reasons.get(servable)))
+    wait_until(lambda: bool(accelerator._reasons.get(servable)))
     report = accelerator.report(servable)["serving_default"]
     assert report.engine == "tensorflow"
     assert "it answered a request otherwise" in report.others["openvino"]
@@ -202,7 +195,7 @@ def test_what_keeps_state_or_is_random_or_text_stays(serve: Serve, cache: Path) 
     server = serve("state", cache)
     accelerator = server.server._front._accelerator
     (servable,) = accelerator.servables()
-    until(lambda: bool(accelerator._reasons.get(servable)))
+    wait_until(lambda: bool(accelerator._reasons.get(servable)))
     report = accelerator.report(servable)
     assert {each.engine for name, each in report.items()} == {"tensorflow"}
     assert "keep state" in report["counts"].others["openvino"]
@@ -213,10 +206,10 @@ def test_what_keeps_state_or_is_random_or_text_stays(serve: Serve, cache: Path) 
 
 def test_killing_the_trial_harms_nothing(serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     server = serve("cnn", tmp_path)
-    until(lambda: bool(list(tmp_path.glob(".new-*"))))
+    wait_until(lambda: bool(list(tmp_path.glob(".new-*"))))
     (process,) = trial_processes()
     os.kill(process, signal.SIGKILL)
-    until(lambda: "was not tried" in caplog.text)
+    wait_until(lambda: "was not tried" in caplog.text)
     assert caplog.text.count("was not tried") == 1
     assert "signal 9" in caplog.text
     assert trial_processes() == []
@@ -228,7 +221,7 @@ def test_killing_the_trial_harms_nothing(serve: Serve, tmp_path: Path, caplog: p
 @pytest.mark.parametrize("how", ["unloaded", "stopped"])
 def test_a_trial_ends_with_its_version_and_with_the_server(serve: Serve, tmp_path: Path, how: str) -> None:
     server = serve("cnn", tmp_path)
-    until(lambda: bool(list(tmp_path.glob(".new-*"))))
+    wait_until(lambda: bool(list(tmp_path.glob(".new-*"))))
     if how == "unloaded":
         server.reload([])
     else:
@@ -237,14 +230,14 @@ def test_a_trial_ends_with_its_version_and_with_the_server(serve: Serve, tmp_pat
             each for each in threading.enumerate() if each.name in ("pyserving-acceleration", "pyserving-shadow")
         ]
         assert trial_processes() == []
-    until(lambda: not trial_processes())
-    until(lambda: not list(tmp_path.glob(".new-*")))
+    wait_until(lambda: not trial_processes())
+    wait_until(lambda: not list(tmp_path.glob(".new-*")))
 
 
 def test_versions_come_and_go_without_a_trace(serve: Serve, cache: Path, acceleration_folder: Path) -> None:
     """The engine is opened from the cache each time; some are unloaded while it is, some are asked meanwhile."""
     server = serve("cnn", cache)
-    until(lambda: engine(server, "cnn") == "openvino")
+    wait_until(lambda: engine(server, "cnn") == "openvino")
     config = messages.ModelConfig(name="cnn", base_path=str(acceleration_folder / "cnn"), model_platform="tensorflow")
 
     def traces() -> tuple[int, int]:
@@ -253,12 +246,12 @@ def test_versions_come_and_go_without_a_trace(serve: Serve, cache: Path, acceler
     seen = []
     for turn in range(8):
         server.reload([])
-        until(lambda: all(state.state is State.END for state in server.server.directory.monitor.states("cnn")))
+        wait_until(lambda: all(state.state is State.END for state in server.server.directory.monitor.states("cnn")))
         server.reload([config])
         server.settled("cnn")
         assert isinstance(ask(server, "cnn", images()), np.ndarray)
         if turn % 2:
-            until(lambda: engine(server, "cnn") == "openvino")
+            wait_until(lambda: engine(server, "cnn") == "openvino")
             assert isinstance(ask(server, "cnn", images()), np.ndarray)
             seen.append(traces())
     assert seen[-1][0] <= seen[0][0] + 2

@@ -13,8 +13,9 @@ from typing import Any
 import grpc
 import pytest
 from click.testing import CliRunner
-from model_files import SCALE, wait_until, write_model
+from model_files import SCALE, write_model
 from running_server import MODEL, PREDICTION, RunningServer, predict_request, tensor
+from waiting import wait_until
 
 from pyserving.api.access import OPEN, RPC_NEEDS, Access, Role, is_local
 from pyserving.cli.main import main

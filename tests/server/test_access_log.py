@@ -13,8 +13,9 @@ from typing import Any
 import grpc
 import pytest
 import requests
-from model_files import COUNT, SCALE, wait_until, write_model
+from model_files import COUNT, SCALE, write_model
 from running_server import PREDICTION, RunningServer, predict_request, tensor
+from waiting import wait_until
 
 from pyserving.core.errors import ServingError
 from pyserving.platforms.python.options import PythonModels, PythonOptions

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_files import SCALE, wait_until, write_model
+from model_files import SCALE, write_model
 from running_server import RunningServer
+from waiting import wait_until
 
 from pyserving.api.access import Role
 from pyserving.server.key_file import add_key

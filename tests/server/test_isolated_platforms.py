@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import pytest
 import requests
-from model_files import wait_until
 from running_server import PREDICTION, RunningServer, predict_request, tensor
+from waiting import wait_until
 
 from pyserving.core.errors import ServingError
 from pyserving.core.state import State
@@ -87,6 +87,7 @@ def test_a_crash_hurts_no_other_model(start: Start, model_dir: Callable[[str], P
                 outcomes[name].append(ask(server, name, 2.0))
             except grpc.RpcError as error:
                 outcomes[name].append(error.code())
+                over.wait(0.02)  # a start of the process needs the CPU
 
     clients = [threading.Thread(target=client, args=(name,)) for name in outcomes]
     for one in clients:

@@ -12,8 +12,9 @@ import grpc
 import pytest
 import requests
 from google.protobuf import text_format
-from model_files import wait_until, write_model
+from model_files import write_model
 from running_server import MODEL, PREDICTION, RunningServer, predict_request, tensor
+from waiting import wait_until
 
 from pyserving.core.errors import ServingError
 from pyserving.core.servable import ServableRequest
@@ -226,7 +227,7 @@ def test_a_request_waits_no_longer_than_its_deadline(tmp_path: Path, start: Star
 def test_a_load_that_fails_is_told_with_a_pause(tmp_path: Path, start: Start) -> None:
     model = doubles(tmp_path, "m")
     (Path(model.base_path) / "1" / "broken").touch()
-    server = start([model], python_options=ON, load_retry_interval=0.5)
+    server = start([model], python_options=ON, load_retry_interval=1.0)
     known(server, "m")
     answers = [requests.get(url(server, "/v1/models/m/metadata"), timeout=60) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [503] * 3

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from model_files import SCALE, wait_until, write_model
+from model_files import SCALE, write_model
 from running_server import RunningServer
+from waiting import wait_until
 
 from pyserving.api import oip_repository, oip_statistics
 from pyserving.api.health import Health

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from model_files import wait_until
 from running_server import RunningServer
+from waiting import wait_until
 
 from pyserving.core.servable import ServableId
 from pyserving.core.state import State

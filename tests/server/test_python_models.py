@@ -8,8 +8,9 @@ from pathlib import Path
 import grpc
 import pytest
 import requests
-from model_files import COUNT, PIPELINE, SCALE, wait_until, write_model
+from model_files import COUNT, PIPELINE, SCALE, write_model
 from running_server import PREDICTION, RunningServer, predict_request, tensor
+from waiting import wait_until
 
 from pyserving.core.errors import Code
 from pyserving.core.state import State

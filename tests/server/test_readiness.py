@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_files import SCALE, wait_until, write_model
+from model_files import SCALE, write_model
 from running_server import RunningServer
+from waiting import wait_until
 
 from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.protos import messages

@@ -11,9 +11,9 @@ from typing import Any
 import grpc
 import pytest
 from golden_requests import golden, tensor_of, write_linear
-from model_files import wait_until
 from running_server import PREDICTION, RunningServer
 from test_version_gate import ON, linear, load, options, predict
+from waiting import wait_until
 
 from pyserving.core.servable import ServableId
 from pyserving.core.state import State

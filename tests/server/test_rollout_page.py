@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 from golden_requests import golden, write_linear
 from google.protobuf import text_format
-from model_files import wait_until
 from running_server import RunningServer
 from test_version_gate import ON, load, predict
+from waiting import wait_until
 
 from pyserving.cli.main import main
 from pyserving.protos import messages

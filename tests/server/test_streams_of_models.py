@@ -7,8 +7,9 @@ from pathlib import Path
 import grpc
 import pytest
 import requests
-from model_files import COUNT, SQUARES, wait_until, write_model
+from model_files import COUNT, SQUARES, write_model
 from running_server import PREDICTION, RunningServer, only_file, predict_request, tensor
+from waiting import wait_until
 
 from pyserving.api.recorded import MAX_PIECES
 from pyserving.core.state import State

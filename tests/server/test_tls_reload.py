@@ -14,8 +14,8 @@ import grpc
 import pytest
 import trustme
 from click.testing import CliRunner
-from model_files import wait_until
 from running_server import RunningServer
+from waiting import wait_until
 
 from pyserving.cli.main import main
 from pyserving.core.errors import ServingError

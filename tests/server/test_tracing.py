@@ -12,8 +12,9 @@ import grpc
 import pytest
 import requests
 import trustme
-from model_files import SCALE, wait_until, write_model
+from model_files import SCALE, write_model
 from running_server import PREDICTION, RunningServer, predict_request, tensor
+from waiting import wait_until
 
 from pyserving.core.errors import ServingError
 from pyserving.platforms.python.options import PythonModels, PythonOptions
@@ -199,7 +200,7 @@ def test_requests_that_share_a_batch_link_to_each_other(start: Start, tmp_path: 
     with ThreadPoolExecutor(17) as pool:
         ask = lambda value: requests.post(url(server, "/v1/models/slow:predict"), json={"instances": [value]})  # noqa: E731
         first = pool.submit(ask, -1.0)
-        assert entered.wait(5), first.result().text
+        assert entered.wait(30), first.result().text
         others = [pool.submit(ask, 1.0) for _ in range(16)]
         wait_until(lambda: server.metrics()['pyserving_queued_requests{model_name="slow"}'] == 16)
         gate.set()

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from object_stores import VERSION_FILES, Fault, HttpProxy, wait_until
+from object_stores import VERSION_FILES, Fault, HttpProxy
+from waiting import wait_until
 
 from pyserving.core.errors import Code
 from pyserving.core.state import ServableState

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from object_stores import VERSION_FILES, FaultyProxy, wait_until
+from object_stores import VERSION_FILES, FaultyProxy
+from waiting import wait_until
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.state import ServableState, State

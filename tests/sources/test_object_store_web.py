@@ -7,7 +7,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from object_stores import VERSION_FILES, wait_until
+from object_stores import VERSION_FILES
+from waiting import wait_until
 
 from pyserving.sources.file_system import MonitoredServable
 from pyserving.sources.object_store.cache import ModelCache
@@ -47,7 +48,7 @@ def test_versions_are_found_by_links_and_fetched(site: str, tmp_path: Path) -> N
     )
     source.start()
     try:
-        wait_until(lambda: bool(offers), 10)
+        wait_until(lambda: bool(offers))
         ((version, folder),) = offers[-1]
         assert version == 2
         found = {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
