@@ -78,7 +78,7 @@ clean:  ## remove .venv and all that was built
 
 # tensorflow-serving-api asks for the package tensorflow, whose files are those of tensorflow-cpu: hence --no-deps.
 .venv/.ready: pyproject.toml | .venv/.pip
-	@echo "== Installing PyServing, its engines for CPUs and the test tools: about 665 MB to download, 2.6 GB on disk, once"
+	@echo "== Installing PyServing, its engines for CPUs and the test tools: about 700 MB to download, 2.7 GB on disk, once"
 	$(BIN)/python -m pip install --editable '.[tensorflow,tflite,onnx,openvino,parquet,tracing]' --group test
 	$(BIN)/python -m pip install --no-deps --group no-deps
 	@touch $@
