@@ -15,6 +15,7 @@ from waiting import wait_until
 
 from pyserving import Client
 from pyserving.client.address import Address
+from pyserving.core.errors import ServingError
 from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.protos import messages
 
@@ -43,7 +44,7 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         options = PythonOptions(PythonModels.ON)
         try:
             servers.append(RunningServer([model], python_options=options, host=host, grpc_port=port))
-        except OSError:
+        except ServingError:
             pytest.skip(f"needs the address {host}")
         servers[-1].settled("double")
         return servers[-1]
