@@ -16,11 +16,9 @@ from pathlib import Path
 from benchmarks.closed_loop import Load, percentile
 from benchmarks.running import ROOT, stop
 from benchmarks.workloads import WORKLOADS, Workload
+from pyserving.platforms.model import INLINE_SECONDS
 from pyserving.platforms.tensorflow.model import TensorFlowModel
 from pyserving.platforms.tensorflow.session_config import SessionOptions
-
-INLINE_SECONDS = 200e-6
-"""A call that takes less runs on the calling thread and holds the GIL, as it does in PyServing."""
 
 
 class EngineAlone:
@@ -53,7 +51,7 @@ class EngineAlone:
 
 
 def runs_inline(call: Callable[[], object]) -> bool:
-    """Whether the fastest of a few calls takes less than INLINE_SECONDS."""
+    """Whether a call, the fastest of a few, holds the GIL and the calling thread, as it does in PyServing."""
     return min(_timed(call) for _ in range(20)) < INLINE_SECONDS
 
 

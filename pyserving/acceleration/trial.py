@@ -19,7 +19,7 @@ from pyserving.acceleration.trial_inputs import (
 )
 from pyserving.acceleration.verdict import Timing, Verdict
 from pyserving.core.errors import ServingError
-from pyserving.platforms.model import Array, Model, Signature
+from pyserving.platforms.model import INLINE_SECONDS, Array, Model, Signature
 
 _ROWS = (1, 2, 3, 8)
 """With so many rows answers are compared."""
@@ -29,8 +29,6 @@ _MUST_AGREE = 8.0
 _TIMING_SECONDS = 4.0
 _MOST_RUNS = 60
 _LEAST_RUNS = 5
-_INLINE_SECONDS = 200e-6
-"""So short runs are done on the server's event loop, without a thread."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -192,7 +190,7 @@ class Trial:
         self._tensorflow.run(self._signature, inputs, self._outputs, inline=True)
         start = time.perf_counter()
         self._tensorflow.run(self._signature, inputs, self._outputs, inline=True)
-        inline = time.perf_counter() - start < _INLINE_SECONDS
+        inline = time.perf_counter() - start < INLINE_SECONDS
         return lambda each: self._tensorflow.run(self._signature, each, self._outputs, inline=inline)
 
 

@@ -2,8 +2,8 @@
 
 import math
 
-INLINE_SECONDS = 200e-6
-"""A run that takes less than this may hold up the event loop: a hop to a thread and back costs about as much."""
+from pyserving.platforms.model import INLINE_SECONDS
+
 _STAYS_INLINE = 2.0
 """Times as much has one to take that ran inline. While a version loads all runs are slower, half a millisecond now and
 then; and a hop to a thread is slower still, so that what leaves for the threads then comes back late."""

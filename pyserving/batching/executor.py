@@ -14,7 +14,7 @@ from pyserving.batching.admission import Admission, Lane
 from pyserving.batching.automatic_queue import AutomaticQueue
 from pyserving.batching.batch_run import BatchRun
 from pyserving.batching.batch_size import BatchSize
-from pyserving.batching.cost import INLINE_SECONDS, CostEstimate
+from pyserving.batching.cost import CostEstimate
 from pyserving.batching.fair_threads import RESERVE, FairThreads, Share
 from pyserving.batching.parameters import Batching, BatchingParameters, BatchingPolicies, Policy
 from pyserving.batching.priority import read_priority
@@ -27,7 +27,7 @@ from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle
 from pyserving.monitoring.observation import Computation, Run, current
 from pyserving.platforms.memory import claim_heap
-from pyserving.platforms.model import Array, Model, Signature, ThreadedModel
+from pyserving.platforms.model import INLINE_SECONDS, Array, Model, Signature, ThreadedModel
 
 logger = logging.getLogger("pyserving.batching")
 

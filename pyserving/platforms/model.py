@@ -12,6 +12,9 @@ from pyserving.protos.messages import SignatureDef
 
 Array = np.ndarray
 
+INLINE_SECONDS = 200e-6
+"""A run that takes less than this may hold up the event loop: a hop to a thread and back costs about as much."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pyserving.batching.cost import INLINE_SECONDS, CostEstimate
+from pyserving.batching.cost import CostEstimate
 from pyserving.batching.executor import EngineExecutor
 from pyserving.core.errors import Code, ServingError, invalid_argument
 from pyserving.core.handle import ServableHandle, ServedVersion
 from pyserving.core.servable import ServableId
 from pyserving.platforms.dtypes import DType
-from pyserving.platforms.model import Signature, TensorSpec
+from pyserving.platforms.model import INLINE_SECONDS, Signature, TensorSpec
 
 SPEC = TensorSpec("x", "x:0", DType.FLOAT, (None,))
 X = {"x": np.ones(1, np.float32)}
