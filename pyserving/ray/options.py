@@ -15,6 +15,8 @@ from pyserving.sources.model_source import check_sources
 _MIN_CONCURRENCY = 100
 """Requests that a replica takes at a time, unless it aims at more: beyond that they wait for any replica."""
 _MAX_TARGET = 1e6
+_MAX_REPLICAS = 10_000
+"""Of a deployment: Serve makes an object of each at once, and more is a slip of the hand."""
 _SMALLEST_SHARE = 0.0001
 """Of a CPU or GPU; Ray counts no smaller ones."""
 
@@ -43,6 +45,9 @@ def check_model(model: ModelConfig) -> None:
         raise invalid_argument(
             f"{where} target_ongoing_requests of at most {_MAX_TARGET:g}, got {ray.target_ongoing_requests:g}"
         )
+    for name in ("replicas", "max_replicas"):
+        if (count := getattr(ray, name)) > _MAX_REPLICAS:
+            raise invalid_argument(f"{where} {name} of at most {_MAX_REPLICAS}, got {count}")
     if ray.replicas and (ray.min_replicas or ray.max_replicas):
         raise invalid_argument(f"{where} either replicas, or min_replicas and max_replicas, got both")
     if ray.min_replicas and ray.min_replicas > ray.max_replicas:
@@ -60,6 +65,12 @@ def check_model(model: ModelConfig) -> None:
             f"Model {model.name}: with gate {{ manual: true }}, Ray needs traffic {{ default_version }}; "
             "nobody can promote a version in all replicas, and one that starts anew could not know which it is"
         )
+
+
+def check_ingress_replicas(count: int) -> None:
+    """Raises INVALID_ARGUMENT."""
+    if not 1 <= count <= _MAX_REPLICAS:
+        raise invalid_argument(f"Expected ingress_replicas of 1 to {_MAX_REPLICAS}, got {count}")
 
 
 def max_replicas(model: ModelConfig) -> int:

@@ -15,7 +15,13 @@ from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.platforms.registry import find_platforms
 from pyserving.ray.deployments import Barriers, ModelReplica
 from pyserving.ray.ingress import Ingress
-from pyserving.ray.options import check_models, check_placement, deployment_options, max_replicas
+from pyserving.ray.options import (
+    check_ingress_replicas,
+    check_models,
+    check_placement,
+    deployment_options,
+    max_replicas,
+)
 from pyserving.ray.replica import read_models
 from pyserving.server.settings import Settings
 from pyserving.sources.model_config import ModelConfig, config_of, read_model_config_file, single_model
@@ -52,8 +58,7 @@ def application(
     _check(settings)
     config = _packed(models)
     check_models(read_models(config))
-    if ingress_replicas < 1:
-        raise invalid_argument(f"Expected ingress_replicas of 1 or more, got {ingress_replicas}")
+    check_ingress_replicas(ingress_replicas)
     if ray.is_initialized():
         check_placement(models, ray.nodes(), ingress_resources)
     inner = replace(

@@ -4,7 +4,14 @@ import pytest
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.protos import messages
-from pyserving.ray.options import check_model, check_placement, deployment_name, deployment_options, max_replicas
+from pyserving.ray.options import (
+    check_ingress_replicas,
+    check_model,
+    check_placement,
+    deployment_name,
+    deployment_options,
+    max_replicas,
+)
 from pyserving.sources.model_config import ModelConfig
 
 
@@ -47,6 +54,8 @@ def test_names_that_ray_could_not_take_are_changed_and_stay_apart() -> None:
         (model(replicas=2, max_replicas=3), "either replicas, or min_replicas and max_replicas"),
         (model(min_replicas=3, max_replicas=2), "min_replicas of at most max_replicas, got 3 and 2"),
         (model(min_replicas=3), "min_replicas of at most max_replicas, got 3 and 0"),
+        (model(replicas=4_000_000_000), "replicas of at most 10000, got 4000000000"),
+        (model(min_replicas=1, max_replicas=20_000), "max_replicas of at most 10000, got 20000"),
         (model(num_gpus=1.5), "num_gpus of 1 or less, or a whole number, got 1.5"),
         (model(num_cpus=0.00001), "num_cpus of 0.0001 or more, got 1e-05"),
         (model(target_ongoing_requests=1e10), r"target_ongoing_requests of at most 1e\+06, got 1e\+10"),
@@ -57,6 +66,13 @@ def test_what_cannot_be_is_refused(unfit: ModelConfig, says: str) -> None:
     with pytest.raises(ServingError, match="[Mm]odel m.*" + says) as refused:
         check_model(unfit)
     assert refused.value.code is Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("count", [0, -1, 10_001])
+def test_an_ingress_with_no_replica_or_with_too_many_is_refused(count: int) -> None:
+    check_ingress_replicas(1)
+    with pytest.raises(ServingError, match=f"ingress_replicas of 1 to 10000, got {count}"):
+        check_ingress_replicas(count)
 
 
 def test_a_model_that_waits_to_be_promoted_has_to_name_its_default_version() -> None:
