@@ -76,23 +76,23 @@ class LoadRuns:
         self._warmup = warmup
         self._show = show
 
-    async def run(self, connections: int, rate: float | None, duration: float = 0.0) -> LoadRun:
+    async def run(self, connections: int, rate: float | None, least: int = 0) -> LoadRun:
         """``rate``: requests a second; None: each of the connections sends when it has its answer.
 
-        ``duration``: seconds that are measured, where that is longer than those of the other runs.
+        ``least``: requests for which a run is longer than the others.
         """
-        duration = max(duration, self._duration)
+        duration = self._duration if rate is None else max(least / rate, self._duration)
         load, usage = Load(), None
         text = f"{connections} connections" if rate is None else f"{rate:.4g} requests a second"
         with _progress(load, text, self._warmup + duration, self._show):
-            for seconds in (self._warmup, duration):
+            for seconds, enough in ((self._warmup, 0), (duration, least)):
                 load.latencies.clear()
                 load.failures.clear()
                 if not seconds:
                     continue
                 await self._meter.begin()
                 if rate is None:
-                    await self._generator.closed_loop(seconds, load, connections)
+                    await self._generator.closed_loop(seconds, load, connections, enough)
                 else:
                     await self._generator.open_loop(seconds, rate, load)
                 usage = await self._meter.end(load.seconds)
@@ -103,9 +103,7 @@ class LoadRuns:
         at parts of the highest rate that was reached."""
         highest, standstills, connections = 0.0, 0, 1
         while True:
-            run = await self.run(connections, None)
-            if connections == 1 and 0 < run.load.requests < _ENOUGH and not run.load.failures:
-                run = await self.run(connections, None, _ENOUGH / run.load.rate)
+            run = await self.run(connections, None, _ENOUGH if connections == 1 else 0)
             yield run
             standstills = 0 if run.load.rate > _NO_MORE * highest else standstills + 1
             highest = max(highest, run.load.rate)
@@ -113,7 +111,7 @@ class LoadRuns:
                 break
             connections = min(2 * connections, most)
         for part in RATES if highest else ():
-            yield await self.run(connections, part * highest, _ENOUGH / (part * highest))
+            yield await self.run(connections, part * highest, _ENOUGH)
 
 
 def percent_name(percent: float) -> str:

@@ -68,15 +68,15 @@ class LoadGenerator:
         self._ways = [await self._way(peer, make) for peer in self._peers]
         await asyncio.gather(*(connection.ask(call, self._timeout) for call, connection in self._ways))
 
-    async def closed_loop(self, seconds: float, load: Load, connections: int | None = None) -> None:
+    async def closed_loop(self, seconds: float, load: Load, connections: int | None = None, least: int = 0) -> None:
         """On each connection, or on so many of them, the next request goes when the last has its answer.
 
-        Adds to ``load`` as they come.
+        Adds to ``load`` as they come. It takes longer than ``seconds`` until ``least`` were answered, or one failed.
         """
         start, cpu = time.perf_counter(), time.process_time()
 
         async def turn(call: Call[int], connection: Connection) -> None:
-            while (now := time.perf_counter()) < start + seconds:
+            while (now := time.perf_counter()) < start + seconds or (load.requests < least and not load.failures):
                 await self._one(call, connection, now, load)
 
         await asyncio.gather(*(turn(*way) for way in self._ways[:connections]))

@@ -53,6 +53,7 @@ def test_a_sweep_can_be_planned_from(rest: str, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     points = told["points"]
+    assert points[0]["requests"] >= 1000
     closed = [point["connections"] for point in points if point["rate"] is None]
     assert closed == [1, 2, 3][: len(closed)]
     rates = [point["rate"] for point in points if point["rate"] is not None]
