@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from pyserving.cli.ending import Exit, fail, usage_errors
+from pyserving.cli.number import Number
 from pyserving.client import Client, ModelMetadata, NotOffered, SignatureSpec, Unreachable, VersionStatus
 from pyserving.core.errors import ServingError, invalid_argument
 
@@ -32,7 +33,7 @@ def connection_options(command: F) -> F:
     """Adds the options that ``connect`` takes."""
     timeout = click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         default=30.0,
         show_default=True,
         help="Seconds that a request may take.",

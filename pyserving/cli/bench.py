@@ -28,12 +28,16 @@ from pyserving.cli.ending import Exit, fail, usage_errors
 from pyserving.cli.image_options import image_options, read_image_options
 from pyserving.cli.inputs import read_inputs
 from pyserving.cli.load_runs import PERCENTS, LoadRun, LoadRuns, percent_name
-from pyserving.cli.server_usage import UsageMeter, metrics_address
+from pyserving.cli.number import Number
+from pyserving.cli.server_pages import rest_address
+from pyserving.cli.server_usage import UsageMeter
 from pyserving.cli.terminal import results_to
 from pyserving.client import SignatureSpec
 from pyserving.client.call import Call, Codec, ModelSpec
 from pyserving.client.load import Load, LoadGenerator
 from pyserving.client.tls import Tls
+from pyserving.core.errors import invalid_argument
+from pyserving.planning.benchmark import MOST_CLIENT_CPU
 from pyserving.platforms.dtypes import NUMPY_OF, DType
 from pyserving.platforms.model import Array, TensorSpec
 
@@ -41,8 +45,9 @@ T = TypeVar("T")
 
 _BARS = 20
 _MOST_IN_SWEEP = 64
-_BUSY = 0.9
-"""Of a core: from here on this program may be what limits the rate."""
+_MOST_ROWS = 10**9
+_MOST_RATE = 1e6
+"""Requests a second: more is a slip of the hand."""
 
 
 @click.command()
@@ -55,7 +60,7 @@ _BUSY = 0.9
 @image_options
 @click.option(
     "--rows",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, _MOST_ROWS),
     default=1,
     show_default=True,
     help="Without --inputs, all ones are sent: as many rows.",
@@ -64,7 +69,7 @@ _BUSY = 0.9
 @click.option(
     "-r",
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(0, _MOST_RATE, min_open=True),
     help="Requests a second, at random moments; by default each connection sends when it has its answer.",
 )
 @click.option(
@@ -76,13 +81,13 @@ _BUSY = 0.9
 @click.option(
     "-d",
     "--duration",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=10.0,
     show_default=True,
     help="Seconds that are measured, of each load.",
 )
 @click.option(
-    "--warmup", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Seconds before that, which are not."
+    "--warmup", type=Number(min=0), default=1.0, show_default=True, help="Seconds before that, which are not."
 )
 @click.option("--png", type=click.Path(dir_okay=False, writable=True), help="Write a plot of the latencies too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of a table.")
@@ -130,7 +135,7 @@ def bench(
         tls = Tls(options["ca"], options["cert"], options["key"]) if secured else None
         generator = LoadGenerator(urls, connections, tls=tls, token=options["token"], timeout=options["timeout"])
         if metrics is not None:
-            addresses = [metrics_address(metrics, tls=options["tls"])]
+            addresses = [rest_address(metrics, tls=options["tls"], what="--metrics")]
     spec = ModelSpec(name, version, label)
     meter = UsageMeter(addresses if len(urls) == 1 else (), options)
     runs = LoadRuns(generator, meter, duration=duration, warmup=warmup, show=not as_json)
@@ -183,7 +188,11 @@ def _run(measure: Coroutine[Any, Any, T]) -> T:
 
 
 def _ones(signature: SignatureSpec, rows: int) -> dict[str, Array]:
-    return {name: _example(spec, rows) for name, spec in signature.inputs.items()}
+    """Raises INVALID_ARGUMENT where so many rows are too large."""
+    try:
+        return {name: _example(spec, rows) for name, spec in signature.inputs.items()}
+    except MemoryError:
+        raise invalid_argument(f"expected --rows that fit into memory, got {rows}") from None
 
 
 def _example(spec: TensorSpec, rows: int) -> Array:
@@ -242,7 +251,7 @@ def _show(run: LoadRun) -> None:
             f"the server used {told['cpu_ms_per_request']:.3g} ms of CPU time for each, "
             f"and has {decimal(int(run.usage.memory))} of memory"
         )
-    if load.seconds and load.cpu_seconds / load.seconds > _BUSY:
+    if load.seconds and load.cpu_seconds / load.seconds > MOST_CLIENT_CPU:
         console.print(
             f"[yellow]this program used {load.cpu_seconds / load.seconds:.0%} of a core: the server may do more[/]"
         )
@@ -297,5 +306,6 @@ def _plot(load: Load, path: str) -> None:
     axes.set_title(f"{load.rate:.1f} answers a second")
     try:
         figure.savefig(Path(path))
-    except OSError as error:
-        fail(f"{path} cannot be written: {error.strerror}", Exit.USAGE)
+    except (OSError, ValueError) as error:  # ValueError: a format that matplotlib does not know
+        why = error.strerror if isinstance(error, OSError) else error
+        fail(f"{path} cannot be written: {why}", Exit.USAGE)

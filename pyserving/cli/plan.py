@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pyserving.cli.ending import Exit, ending, fail
+from pyserving.cli.number import Number
 from pyserving.cli.terminal import errors_to, results_to
 from pyserving.planning.benchmark import read_benchmark
 from pyserving.planning.plan import Plan, Planner, Prediction, Target
@@ -19,30 +20,33 @@ from pyserving.planning.simulation import Balancing
 
 _MOST = 1e12
 """Requests a second, milliseconds: more is a slip of the hand."""
+_MOST_REPLICAS = 10**9
 
 
 @click.command()
 @click.argument("benchmark", metavar="FILE", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), required=True, help="Requests a second.")
+@click.option("--rate", type=Number(0, _MOST, min_open=True), required=True, help="Requests a second.")
 @click.option(
     "--p99",
     "p99_ms",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(0, _MOST, min_open=True),
     help="Milliseconds that 99 % of the requests may take at most.",
 )
 @click.option(
-    "--replicas", type=click.IntRange(1, 10**9), help="Say what so many would do, without looking for a number."
+    "--replicas",
+    type=click.IntRange(1, _MOST_REPLICAS),
+    help="Say what so many would do, without looking for a number.",
 )
 @click.option(
     "--spare",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, _MOST_REPLICAS),
     default=1,
     show_default=True,
     help="Replicas that may be away, lost or restarted one by one, while the target still holds.",
 )
 @click.option(
     "--max-utilization",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     default=0.8,
     show_default=True,
     help="Part of what the replicas can answer at all that may be asked of them.",
@@ -75,11 +79,6 @@ def plan(
     if (p99_ms is None) == (replicas is None):
         raise click.UsageError("give --p99 to have a number of replicas found, or --replicas to be told what they do")
     read = _read_json(benchmark)
-    for option, number in (("--rate", rate), ("--p99", p99_ms)):
-        if number is not None and not 0 < number <= _MOST:
-            raise click.BadParameter(f"expected a number up to {_MOST:g}, got {number:g}", param_hint=option)
-    if not 0 < max_utilization < 1:  # click takes nan for a number of any range
-        raise click.BadParameter(f"expected a part, got {max_utilization:g}", param_hint="--max-utilization")
     with ending("cannot plan"):
         planner = Planner(read_benchmark(read))
         p99 = float("inf") if p99_ms is None else p99_ms / 1e3

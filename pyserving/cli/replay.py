@@ -19,6 +19,7 @@ from rich.status import Status
 from rich.table import Table
 
 from pyserving.cli.ending import Exit, ending
+from pyserving.cli.number import Number
 from pyserving.cli.terminal import errors_to, results_to
 from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.platforms.model import Array
@@ -61,7 +62,7 @@ class _Wanted:
 @click.option("--version", type=int, help="Ask for this version.")
 @click.option("--label", help="Ask for the version of this label.")
 @click.option("--against-version", type=int, help="The version to ask for at --against.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Requests in a second.")
+@click.option("--rate", type=Number(min=0, min_open=True), help="Requests in a second.")
 @click.option("--recorded-rate", is_flag=True, help="Send requests when they were recorded, relative to the first.")
 @click.option(
     "--concurrency",
@@ -71,10 +72,10 @@ class _Wanted:
     help="Requests in flight, at most.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Send only the first so many.")
-@click.option("--relative", type=click.FloatRange(min=0), help="Floats may differ by so much of what is expected ...")
-@click.option("--absolute", type=click.FloatRange(min=0), help="... plus so much. By default: enough for rounding.")
-@click.option("--max-disagreement", type=click.FloatRange(0, 1), default=0.0, help="The share that may differ.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Seconds for one request.")
+@click.option("--relative", type=Number(min=0), help="Floats may differ by so much of what is expected ...")
+@click.option("--absolute", type=Number(min=0), help="... plus so much. By default: enough for rounding.")
+@click.option("--max-disagreement", type=Number(0, 1), default=0.0, help="The share that may differ.")
+@click.option("--timeout", type=Number(min=0, min_open=True), default=30.0, help="Seconds for one request.")
 @click.option("--token", envvar="PYSERVING_TOKEN", help="Sent as Authorization: Bearer TOKEN.")
 @click.option(
     "--python-models",

@@ -10,8 +10,8 @@ import orjson
 
 from pyserving.cli.asking import security_options
 from pyserving.cli.ending import ending, usage_errors
-from pyserving.cli.server_pages import ServerPages
-from pyserving.client.address import Protocol, parse_address
+from pyserving.cli.number import Number
+from pyserving.cli.server_pages import ServerPages, rest_address
 from pyserving.core.errors import Code, ServingError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,7 +23,7 @@ def rollout_options(command: F) -> F:
         click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text."),
         security_options,
         # A version that is to be promoted may have to be loaded first.
-        click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=600.0, show_default=True,
+        click.option("--timeout", type=Number(min=0, min_open=True), default=600.0, show_default=True,
                      help="Seconds that it may take, with the loading of the version."),
         click.option("--server", default="http://127.0.0.1:8501", show_default=True, help="Its REST port.",
                      metavar="URL"),
@@ -35,10 +35,7 @@ def rollout_options(command: F) -> F:
 def move(model: str, action: str, body: Mapping[str, str], *, server: str, as_json: bool, **options: Any) -> None:
     """Asks, and says what came of it; ends the process with an exit code where that failed."""
     with usage_errors():
-        address = parse_address(server, tls=options["tls"])
-        if address.protocol is Protocol.GRPC:
-            raise click.UsageError("--server is the REST port: http://HOST:PORT")
-        pages = ServerPages(address.at(Protocol.REST), options)
+        pages = ServerPages(rest_address(server, tls=options["tls"], what="--server"), options)
     with ending(f"cannot {action} {model}"):
         answer = pages.post(f"/v1/models/{quote(model, safe='')}:{action}", orjson.dumps(body))
         try:

@@ -17,6 +17,7 @@ from pyserving.batching.parameters import Batching
 from pyserving.cli.ending import Exit, fail
 from pyserving.cli.example_request import curl_line
 from pyserving.cli.model_folder import find_models
+from pyserving.cli.number import Number
 from pyserving.cli.terminal import errors_to
 from pyserving.core.errors import ServingError
 from pyserving.core.state import State
@@ -44,10 +45,16 @@ from pyserving.transport.limits import HttpLimits
 @click.option("--rest-port", default=8501, show_default=True, help="Port of the REST interface; 0 takes a free one.")
 @click.option("--port", default=8500, show_default=True, help="Port of the gRPC interface; 0 takes a free one.")
 @click.option("--grpc-socket", default="", help="A UNIX socket that serves gRPC too.")
-@click.option("--poll", default=1.0, show_default=True, help="Seconds between two looks for new versions; 0: once.")
+@click.option(
+    "--poll",
+    type=Number(min=0),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks for new versions; 0: once.",
+)
 @click.option(
     "--bucket-poll",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=60.0,
     show_default=True,
     help="The same for base paths in object stores, where each look costs a request.",
@@ -72,7 +79,9 @@ from pyserving.transport.limits import HttpLimits
     show_default=True,
     help="Processes that answer requests; for models whose runs change no variables.",
 )
-@click.option("--memory-limit", type=int, help="Bytes that all models may need; a load beyond it is refused.")
+@click.option(
+    "--memory-limit", type=click.IntRange(min=1), help="Bytes that all models may need; a load beyond it is refused."
+)
 @click.option(
     "--model-memory-budget",
     type=click.IntRange(min=1),
@@ -172,14 +181,14 @@ from pyserving.transport.limits import HttpLimits
 )
 @click.option(
     "--grace",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=30.0,
     show_default=True,
     help="Seconds that requests may take to end at a stop.",
 )
 @click.option(
     "--drain-delay",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=0.0,
     show_default=True,
     help="Seconds at a stop in which /readyz says no and requests are still taken, for load balancers to hear of it.",
@@ -191,7 +200,7 @@ from pyserving.transport.limits import HttpLimits
 )
 @click.option(
     "--ready-timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help="Seconds after which the server ends, naming them, if not all models are available; by default it waits.",
 )
 @click.option("--tls-cert", default="", help="Certificate (PEM, issuers behind it) for both ports; needs --tls-key.")
@@ -218,7 +227,7 @@ from pyserving.transport.limits import HttpLimits
 @click.option("--max-connections", type=click.IntRange(min=1), help="Open connections of each port and worker.")
 @click.option(
     "--idle-timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help="Seconds after which a connection without a request is closed; by default 75 for REST, never for gRPC.",
 )
 @click.option(
@@ -237,7 +246,7 @@ from pyserving.transport.limits import HttpLimits
 )
 @click.option(
     "--slow-request-ms",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     help="Log requests that take longer, with the times of their stages.",
 )
 @click.option(

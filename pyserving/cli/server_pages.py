@@ -4,14 +4,23 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from pyserving.client.address import Address
+from pyserving.client.address import Address, Protocol, parse_address
 from pyserving.client.call import Call
 from pyserving.client.http1 import RestConnection
 from pyserving.client.tls import Tls
+from pyserving.core.errors import invalid_argument
 from pyserving.monitoring.metrics import Family
 from pyserving.monitoring.page_reader import read_page
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
+
+
+def rest_address(url: str, *, tls: bool, what: str) -> Address:
+    """Of a server's REST port. ``what``: who names it, for errors. Raises INVALID_ARGUMENT."""
+    address = parse_address(url, tls=tls)
+    if address.protocol is Protocol.GRPC:
+        raise invalid_argument(f"{what} is the REST port: expected http://HOST:PORT, got {url}")
+    return address.at(Protocol.REST)
 
 
 class ServerPages:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyserving.cli.server_pages import ServerPages
-from pyserving.client.address import Address, Protocol, parse_address
+from pyserving.client.address import Address, Protocol
 from pyserving.core.errors import ServingError
 from pyserving.monitoring.summary import summarise
 
@@ -54,8 +54,3 @@ class UsageMeter:
             return summarise(await asyncio.to_thread(self._pages.metrics))
         except (ServingError, ValueError):
             return {}
-
-
-def metrics_address(url: str, *, tls: bool) -> Address:
-    """Of a server's REST port. Raises INVALID_ARGUMENT."""
-    return parse_address(url, tls=tls).at(Protocol.REST)

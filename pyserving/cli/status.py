@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pyserving.cli.asking import asking, connect, connection_options, list_models
+from pyserving.cli.number import Number
 from pyserving.cli.terminal import errors_to, results_to
 from pyserving.client import VersionStatus
 
@@ -18,9 +19,7 @@ _STYLES = {"AVAILABLE": "green", "LOADING": "yellow", "START": "yellow", "UNLOAD
 @click.command()
 @click.argument("url")
 @click.option("-m", "--model", "names", multiple=True, help="Only this model; may be given several times.")
-@click.option(
-    "--wait", type=click.FloatRange(min=0), help="Wait so many seconds until the server, or the models, are ready."
-)
+@click.option("--wait", type=Number(min=0), help="Wait so many seconds until the server, or the models, are ready.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of a table.")
 @connection_options
 def status(url: str, names: tuple[str, ...], wait: float | None, as_json: bool, **options: Any) -> None:

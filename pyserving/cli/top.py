@@ -16,10 +16,10 @@ from rich.text import Text
 
 from pyserving.cli.asking import asking, connection_options
 from pyserving.cli.ending import usage_errors
-from pyserving.cli.server_pages import METRICS_PATH, ServerPages
+from pyserving.cli.number import Number
+from pyserving.cli.server_pages import METRICS_PATH, ServerPages, rest_address
 from pyserving.cli.terminal import results_to
 from pyserving.client import Unreachable
-from pyserving.client.address import Protocol, parse_address
 from pyserving.core.errors import ServingError
 from pyserving.monitoring.metrics import Distribution, Family
 from pyserving.monitoring.summary import summarise
@@ -59,9 +59,7 @@ class _Look:
 
 @click.command()
 @click.argument("url")
-@click.option(
-    "--interval", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Seconds between looks."
-)
+@click.option("--interval", type=Number(0.1, 86400), default=1.0, show_default=True, help="Seconds between looks.")
 @click.option("--once", is_flag=True, help="Look for one interval, print, and exit.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: print JSON.")
 @click.option("--metrics-path", default=METRICS_PATH, show_default=True)
@@ -75,10 +73,7 @@ def top(url: str, interval: float, once: bool, as_json: bool, metrics_path: str,
     if as_json and not once:
         raise click.UsageError("--json needs --once")
     with usage_errors():
-        address = parse_address(url, tls=tls)
-        if address.protocol is Protocol.GRPC:
-            raise click.UsageError("top asks the REST port: give http://HOST:PORT")
-        source = _Source(ServerPages(address.at(Protocol.REST), options), metrics_path)
+        source = _Source(ServerPages(rest_address(url, tls=tls, what="URL"), options), metrics_path)
     if once:
         with asking():
             before = source.look()

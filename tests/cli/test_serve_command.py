@@ -6,9 +6,12 @@ from click.testing import CliRunner
 from pyserving.cli.main import main
 
 
-@pytest.mark.parametrize("option", ["--threads", "--grace"])
-def test_a_negative_number_is_refused(option: str, tmp_path) -> None:
-    result = CliRunner().invoke(main, ["serve", str(tmp_path), option, "-1"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--threads", "-1"), ("--grace", "-1"), ("--memory-limit", "-1"), ("--poll", "-1"), ("--poll", "nan")],
+)
+def test_a_number_that_cannot_be_is_refused(option: str, value: str, tmp_path) -> None:
+    result = CliRunner().invoke(main, ["serve", str(tmp_path), option, value])
     assert result.exit_code == 2
     assert f"Invalid value for '{option}'" in result.output
 

@@ -231,6 +231,7 @@ def test_what_the_server_used_may_be_unknown(tmp_path: Path) -> None:
         (mm1(), ["--rate", "inf", "--p99", "9"], 2, "--rate"),
         (mm1(), ["--rate", "10", "--p99", "nan"], 2, "--p99"),
         (mm1(), ["--rate", "10", "--replicas", "1" * 30], 2, "--replicas"),
+        (mm1(), ["--rate", "10", "--p99", "98", "--spare", "1" * 400], 2, "--spare"),
         ("{", ["--rate", "10", "--p99", "9"], 2, "is no JSON"),
         ("[" * 100_000, ["--rate", "10", "--p99", "9"], 2, "is no JSON"),
         (mm1(), ["--rate", "10", "--p99", "9", "--max-utilization", "nan"], 2, "--max-utilization"),
