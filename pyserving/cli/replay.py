@@ -181,10 +181,16 @@ async def _replay(
             finally:
                 slots.release()
 
+        unreadable: ServingError | None = None
         async with asyncio.TaskGroup() as tasks:
-            async for sample in schedule.due():
-                await slots.acquire()
-                tasks.create_task(ask(sample))
+            try:
+                async for sample in schedule.due():
+                    await slots.acquire()
+                    tasks.create_task(ask(sample))
+            except ServingError as error:  # would leave the group as a group of errors
+                unreadable = error
+    if unreadable is not None:
+        raise unreadable
     return tallies
 
 

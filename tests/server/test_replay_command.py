@@ -44,7 +44,7 @@ def server(folder: Path, request: pytest.FixtureRequest) -> Iterator[RunningServ
 
 
 def replay(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["replay", *map(str, arguments)])
+    return CliRunner().invoke(main, ["replay", *map(str, arguments)], catch_exceptions=False)
 
 
 def report(*arguments: object) -> tuple[int, Any]:
@@ -152,7 +152,12 @@ def test_the_times_of_a_log(folder: Path, server: RunningServer, tmp_path: Path)
 
 def test_what_cannot_be_replayed(folder: Path, server: RunningServer, tmp_path: Path) -> None:
     address = addresses(server)[0]
-    assert replay(tmp_path / "none", address).exit_code == 1
+    missing = replay(tmp_path / "none", address)
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert missing.stderr.startswith(f"cannot replay: {tmp_path / 'none'}")
+    (tmp_path / "cut").write_bytes(golden(0, 1)[:-1])
+    cut = replay(tmp_path / "cut", address, "--version", 1)
+    assert (cut.exit_code, "truncated record" in cut.stderr) == (1, True)
     (tmp_path / "empty").write_bytes(b"")
     assert replay(tmp_path / "empty", address).exit_code == 1
     assert replay(folder / "log", "grpc://127.0.0.1:9", "--limit", 2, "--timeout", 2).exit_code == 3
