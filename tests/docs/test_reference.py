@@ -16,7 +16,7 @@ _METRIC = re.compile(r"(?<![\w:])(?:pyserving_[a-z_]+|:tensorflow:[a-z_:]+)")
 
 def test_metrics_of_a_live_server_are_described(models_folder: Path) -> None:
     described = set(_METRIC.findall("\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))))
-    server = RunningServer([ModelConfig("m", str(models_folder / "half_plus_two_tf2"))])
+    server = RunningServer([ModelConfig("m", str(models_folder / "half_plus_two_tf2"))], open_inference_protocol=True)
     try:
         server.settled("m")
         server.post("m:predict", {"instances": [1.0]})
