@@ -329,13 +329,10 @@ class Front:
         report: dict[str, object] = {"default_version": None if default is None else str(default)}
         if shadow := self.mirrors.report(name):
             report["shadow"] = shadow
-        reports = self._directory.gate_reports
-        if gate := {
-            str(servable.version): [check.to_json() for check in checks]
-            for servable, checks in reports.items()
-            if servable.name == name
-        }:
-            report["gate"] = gate
+        if reports := self._directory.gate_reports.get(name):
+            report["gate"] = {
+                str(version): [check.to_json() for check in checks] for version, checks in reports.items()
+            }
         return report
 
     def _configure(self) -> None:

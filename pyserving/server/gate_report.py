@@ -1,7 +1,7 @@
 """What came of the checks of a version so far, for people to look at."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pyserving.core.servable import ServableId
@@ -27,17 +27,19 @@ class CheckReport:
     """What was found so far, in words; may be empty."""
 
     def to_json(self) -> dict[str, str]:
-        return asdict(self)
+        return {"check": self.check, "outcome": self.outcome, "text": self.text}
 
 
 GateReport = Sequence[CheckReport]
 """Of one version, in the order of its checks. Checks that found nothing to look at are left out."""
-GateReports = Mapping[ServableId, GateReport]
+GateReports = Mapping[str, Mapping[int, GateReport]]
+"""By model and version; of each model, those that were checked last come last."""
 
 
-def with_report(reports: GateReports, servable: ServableId, report: GateReport) -> dict[ServableId, GateReport]:
+def with_report(reports: GateReports, servable: ServableId, report: GateReport) -> GateReports:
     """``reports`` and one more as the latest; of each model so many are kept, and none that is empty."""
-    others = {other: one for other, one in reports.items() if other != servable}
-    for older in [other for other in others if other.name == servable.name][: -(_KEPT - 1)]:
-        del others[older]
-    return {**others, servable: report} if report else others
+    others = reports.get(servable.name, {}).items()
+    of_model = {version: one for version, one in others if version != servable.version}
+    if report:
+        of_model[servable.version] = report
+    return {**reports, servable.name: dict(list(of_model.items())[-_KEPT:])}

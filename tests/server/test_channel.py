@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from pyserving.core.errors import Code, ServingError
-from pyserving.core.servable import ServableId
 from pyserving.protos import messages
 from pyserving.server.channel import Channel, ChannelClosedError
 from pyserving.server.control import Configure
@@ -99,7 +98,7 @@ def test_a_config_arrives_whole() -> None:
         [ModelConfig("m", "/base", logging_config=logging, options=options)],
         {"m": {"stable": 1}},
         {"m": 1},
-        {ServableId("m", 1): (CheckReport("answers", Outcome.PASSED, "2 golden requests answered as expected"),)},
+        {"m": {1: (CheckReport("answers", Outcome.PASSED, "2 golden requests answered as expected"),)}},
     )
 
     async def handler(message: Configure) -> Configure:

@@ -211,7 +211,7 @@ def test_a_version_in_the_shadow_makes_way_for_the_next_one_and_for_a_stop(start
     write_linear(base, 3)
     wait_until(lambda: state(2) is State.END)
     assert monitor.state(ServableId("m", 2)).error is None
-    assert ServableId("m", 2) not in server.server.directory.gate_reports
+    assert 2 not in server.server.directory.gate_reports.get("m", {})
     wait_until(lambda: state(3) is State.LOADING)
     server.stop()
     assert (state(1), state(3)) == (State.END, State.END)
