@@ -70,11 +70,11 @@ def test_probes_of_a_pod(models: Path, start_pod: StartPod) -> None:
     (late / "1").mkdir()
     (late / "1" / "model.py").write_text("raise ValueError('not yet')")
     pod = start_pod()
-    while pod.asked["startupProbe"] < 8:
+    liveness = spec()["containers"][0]["livenessProbe"]
+    while not succeeds(liveness, {"http": pod.server.rest}) or pod.asked["startupProbe"] < 8:  # type: ignore[dict-item]
         assert pod.server.process.poll() is None, pod.server.log()
         threading.Event().wait(0.05)
     assert pod.asked.keys() == {"startupProbe"}
-    assert succeeds(spec()["containers"][0]["livenessProbe"], {"http": pod.server.rest})  # type: ignore[dict-item]
     (models / "next").mkdir()
     (models / "next" / "model.py").write_text(DOUBLE)
     (models / "next").rename(late / "2")
