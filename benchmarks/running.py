@@ -1,6 +1,8 @@
 """Servers as processes: a free port, a start that waits for the port, and an end that leaves nothing behind."""
 
+import itertools
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -14,12 +16,20 @@ from benchmarks import usage
 ROOT = Path(__file__).resolve().parent.parent
 
 
+_PORTS = range(20_000, 32_768)
+"""Below those that Linux gives to whoever asks for any: one that is free stays so until its server is there."""
+_places = itertools.count(secrets.randbelow(len(_PORTS)))
+"""One after the other: none is given twice, and other processes have begun elsewhere."""
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody listened on a moment ago. Raises RuntimeError where there is none."""
+    for place in itertools.islice(_places, len(_PORTS)):
+        port = _PORTS[place % len(_PORTS)]
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} is free")
 
 
 @contextmanager

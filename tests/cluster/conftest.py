@@ -6,8 +6,9 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from ray_nodes import SETTINGS, RayCluster, Served, free_port
+from ray_nodes import SETTINGS, RayCluster, Served
 
+from benchmarks.running import free_port
 from pyserving.server.server import Server
 from pyserving.sources.model_config import ModelConfig
 from pyserving.transport.loop import new_event_loop

@@ -1,7 +1,6 @@
 """A Ray cluster of several nodes on this machine, and applications on it."""
 
 import json
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -133,10 +132,3 @@ class RayCluster:
         serve.shutdown()
         ray.shutdown()
         self.cluster.shutdown()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

@@ -13,6 +13,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.running import free_port
+
 MODULES = {"pyserving": "pyserving.cli.main", "tensorflow_model_server": "pyserving.cli.model_server"}
 
 
@@ -21,7 +23,7 @@ class PageServer:
 
     def __init__(self, command: Sequence[str], folder: Path) -> None:
         program = command[0].rpartition("/")[2]
-        self.rest, self.grpc = _free_port(), _free_port()
+        self.rest, self.grpc = free_port(), free_port()
         if program == "pyserving":
             ports = [f"--rest-port={self.rest}", f"--port={self.grpc}", "--host=127.0.0.1"]
             self._ready = f"http{'s' * ('--tls-cert' in command)}://127.0.0.1:{self.rest}/readyz"
@@ -65,10 +67,3 @@ class PageServer:
             self._process.kill()
             self._process.wait()
             self._log.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

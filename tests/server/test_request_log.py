@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import grpc
 import pytest
 from running_server import PREDICTION, RunningServer, example, examples, only_file, predict_request, tensor
 
+from benchmarks.running import free_port
 from pyserving.api.request_log import LogType, model_logs
 from pyserving.core.errors import ServingError
 from pyserving.core.servable import ServableId
@@ -243,9 +243,7 @@ def test_a_server_that_is_killed_while_it_writes_leaves_a_readable_log(model_dir
             }}
         }} }}"""
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "pyserving.cli.model_server", f"--model_config_file={config}", "--port=0"]
     with (tmp_path / "stderr").open("wb") as stderr:
         server = subprocess.Popen([*command, f"--rest_api_port={port}"], stderr=stderr)

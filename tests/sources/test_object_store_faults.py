@@ -15,6 +15,7 @@ import pytest
 from object_stores import VERSION_FILES, Fault, HttpProxy
 from waiting import wait_until
 
+from benchmarks.running import free_port
 from pyserving.core.errors import Code
 from pyserving.core.state import ServableState
 from pyserving.server.settings import Settings
@@ -135,12 +136,6 @@ def azure(stack: ExitStack, env: dict[str, str]) -> Store:
     container = BlobServiceClient.from_connection_string(connection(port)).create_container("faults")
     stack.callback(container.close)
     return Store("az://faults", proxy, lambda path, content: container.upload_blob(path, content, overwrite=True))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def is_open(port: int) -> bool:
