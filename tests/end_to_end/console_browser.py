@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from waiting import LIMIT
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+
+sync_api.expect.set_options(timeout=LIMIT * 1000)
 
 OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
@@ -32,7 +35,7 @@ def open_window() -> Iterator[Any]:
         context = browser.new_context(viewport=DESKTOP)
         context.route("**/console/live.js", _ask_more_often)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(LIMIT * 1000)
         yield page
         browser.close()
 

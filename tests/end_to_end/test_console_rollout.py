@@ -187,7 +187,7 @@ def test_split_and_shadow_are_shown(page: Any, server: RunningServer) -> None:
 
 
 def test_a_model_that_sleeps_is_loaded_when_it_is_told(page: Any, server: RunningServer) -> None:
-    assert "1 asleep until a request needs it" in page.locator(".lead").inner_text()
+    sync_api.expect(page.locator(".lead")).to_contain_text("1 asleep until a request needs it")
     page.wait_for_selector(".model:has-text('asleep') .chip:text-is('Asleep')")
     open_model(page, "asleep")
     sync_api.expect(page.locator(".model-head")).to_contain_text("loaded when a request needs it")

@@ -223,10 +223,10 @@ def test_models_that_are_not_ready_in_time_end_the_server(tmp_path: Path) -> Non
         )
         + "}"
     )
-    server = Serving(f"--config={config}", "--python-models=on", "--ready-timeout=2", "--workers=2", "--drain-delay=60")
+    server = Serving(f"--config={config}", "--python-models=on", "--ready-timeout=5", "--workers=2", "--drain-delay=60")
     assert server.process.wait(WAIT) == 1
     (line,) = (line for line in server.log().splitlines() if line.startswith("cannot serve"))
-    assert line.startswith("cannot serve: Not ready within 2 s: ")
+    assert line.startswith("cannot serve: Not ready within 5 s: ")
     assert "broken (version 1 " in line
     assert "empty (no version is found)" in line
     assert "gate" not in line

@@ -182,17 +182,24 @@ def family(folders: Path) -> Iterator[Family]:
 
 def test_connections_are_shared_and_requests_counted_once(family: Family) -> None:
     before = family.requests()
-    opened = [family.connect() for _ in range(8)]
+    opened: list[HTTPConnection] = []
+
+    def shares() -> list[int]:
+        return [connections(pid, family.server.rest) for pid in family.workers()]
+
+    def are_shared() -> bool:
+        opened.append(family.connect())
+        assert ask(opened[-1]) == {"predictions": [2.5, 3.0]}
+        assert sum(shares()) == len(opened)
+        # A worker that the system has stopped for a moment leaves some to the other, and gets the next ones.
+        return len(opened) >= 8 and max(shares()) - min(shares()) <= 4
+
     try:
-        for connection in opened:
-            assert ask(connection) == {"predictions": [2.5, 3.0]}
-        shares = [connections(pid, family.server.rest) for pid in family.workers()]
-        assert sum(shares) == 8
-        assert min(shares) >= 2, shares
+        wait_until(are_shared, lambda: str(shares()))
     finally:
         for connection in opened:
             connection.close()
-    assert family.requests() == before + 8
+    assert family.requests() == before + len(opened)
 
 
 def without_engines(model: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from serving import Serving
 
 from pyserving.protos import messages
 
-SPEED = 10.0
+SPEED = 5.0
 USER_AGENT = "kube-probe/1.34"
 WAIT = 60.0
 

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import yaml
 from kubelet import succeeds
 from manifests import DEPLOY, Manifest, only, rendered
 from serving import Serving, free_port
+from waiting import wait_until
 
 from pyserving.protos import messages
 
@@ -79,11 +79,7 @@ class KServePod:
         )
 
     def wait_until(self, probe: dict[str, Any]) -> "KServePod":
-        end = time.monotonic() + 60
-        while not succeeds(probe, self.ports):
-            assert self.server.process.poll() is None, self.server.log()
-            assert time.monotonic() < end, self.server.log()
-            time.sleep(0.05)
+        wait_until(lambda: succeeds(probe, self.ports), self.server.log)
         return self
 
     def predicted(self) -> Any:

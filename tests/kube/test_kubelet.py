@@ -13,6 +13,7 @@ from kubelet import SPEED, Node, Pod, succeeds
 from manifests import only, overlay
 from serving import Serving, free_port
 from steady_clients import DOUBLE, WAIT, SteadyClients
+from waiting import wait_until
 
 SLOW = """
 import time
@@ -85,8 +86,7 @@ def test_probes_of_a_pod(models: Path, start_pod: StartPod) -> None:
     shutil.rmtree(late / "1")
     shutil.rmtree(late / "2")
     pod.wait_until(False)
-    while pod.asked["livenessProbe"] < 2:
-        threading.Event().wait(0.05)
+    wait_until(lambda: pod.asked["livenessProbe"] >= 2)
     assert pod.restarts == 0
     assert pod.terminate() == 0
 
