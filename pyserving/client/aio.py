@@ -126,12 +126,22 @@ class AsyncClient:
                     raise
                 known = None
 
+    def known(self, spec: ModelSpec) -> ModelMetadata | None:
+        """What the client heard of the signatures. Any thread may call."""
+        return self._known.get(spec)
+
     def predict_here(
-        self, spec: ModelSpec, inputs: Any, signature: str, outputs: Sequence[str], timeout: float
+        self,
+        spec: ModelSpec,
+        known: ModelMetadata | None,
+        inputs: Any,
+        signature: str,
+        outputs: Sequence[str],
+        timeout: float,
     ) -> Prediction | None:
         """``predict`` on the calling thread, once, where all is known that it takes: one server, its gRPC port, the
         signature. None where it is not. Any thread but the event loop's may call."""
-        peer, known = self._peers.only(), self._known.get(spec)
+        peer = self._peers.only()
         if peer is None or peer.here is None or known is None:
             return None
         codec, connection = peer.here
@@ -145,19 +155,22 @@ class AsyncClient:
     async def predict_again(
         self,
         spec: ModelSpec,
+        known: ModelMetadata | None,
         inputs: Any,
         signature: str,
         outputs: Sequence[str],
         timeout: float,
         error: ServingError | None,
     ) -> Prediction:
-        """What is left to do after ``predict_here`` gave None, or this error."""
+        """What is left to do after ``predict_here`` gave None, or this error.
+
+        ``known``: as then; another thread may have heard of another signature since.
+        """
         end = self._end(timeout)
         if error is None:
             return await self._predict(spec, inputs, signature, outputs, end, self._retries)
         if error.code is Code.UNAVAILABLE and self._retries:
             return await self._predict(spec, inputs, signature, outputs, end, self._retries - 1)
-        known = self._known.get(spec)
         if error.code not in _STALE or await self._learn(spec, end) == known:
             raise error
         return await self._predict(spec, inputs, signature, outputs, end, self._retries)
@@ -315,8 +328,7 @@ class AsyncClient:
 
     async def protocols(self, *, timeout: float | None = None) -> list[Address]:
         """Where and how requests go: of the server that comes next, in the order in which its ports are used."""
-        limit = self._timeout if timeout is None else timeout
-        return await self._peers.pick().protocols(limit)
+        return await self._peers.pick().protocols(self.limit(timeout))
 
     async def _missing(self, models: Sequence[str], timeout: float) -> str:
         """What is not ready, in words; empty if all is."""
@@ -343,7 +355,7 @@ class AsyncClient:
     def limit(self, timeout: float | None) -> float:
         """Seconds that a call may take. Raises INVALID_ARGUMENT."""
         limit = self._timeout if timeout is None else timeout
-        if limit <= 0:
+        if not limit > 0:  # nor nan
             raise invalid_argument(f"expected a positive timeout, got {limit}")
         return limit
 

@@ -69,15 +69,16 @@ class Client:
         runner = self._running()
         client = runner.client
         spec, seconds, begun = spec_of(model, version, label), client.limit(timeout), time.monotonic()
+        known = client.known(spec)
         failure: ServingError | None = None
         try:
-            answer = client.predict_here(spec, inputs, signature, outputs, seconds)
+            answer = client.predict_here(spec, known, inputs, signature, outputs, seconds)
             if answer is not None:
                 return answer
         except ServingError as error:
             failure = error
         left = max(seconds - (time.monotonic() - begun), 0.001)
-        return runner.run(client.predict_again(spec, inputs, signature, outputs, left, failure))
+        return runner.run(client.predict_again(spec, known, inputs, signature, outputs, left, failure))
 
     def predict_streamed(
         self,

@@ -163,6 +163,25 @@ def test_another_version_with_another_signature(models: Path, protocol: str) -> 
         server.stop()
 
 
+def test_another_signature_that_another_thread_heard_of_first(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(models)
+    predict_again = AsyncClient.predict_again
+
+    async def after_another_thread(self: AsyncClient, *arguments: object) -> object:
+        await self.metadata("m")
+        return await predict_again(self, *arguments)  # type: ignore[arg-type]
+
+    try:
+        with Client(server.server.ports.grpc_addresses[0]) as client:
+            assert client.predict("m", [1.0])["y"].tolist() == [2.0]
+            write_model(models, "m", INTEGERS, version=2)
+            server.settled("m", 2)
+            monkeypatch.setattr(AsyncClient, "predict_again", after_another_thread)
+            assert client.predict("m", [5])["twice"].tolist() == [10]
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
 def test_a_deadline(models: Path, protocol: str) -> None:
     write_model(models, "slow", SLOW)
