@@ -5,6 +5,9 @@ from typing import Any
 
 import click
 
+LONGEST = 1e9
+"""Seconds, of what waits: some clocks count no further."""
+
 
 class Number(click.FloatRange):
     """A float of a range. click's own takes ``nan``, too, which is in every range and no number."""

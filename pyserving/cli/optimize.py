@@ -64,7 +64,7 @@ def optimize(path: str, engine: str, acceleration_cache: str, tags: str, threads
         click.echo(json.dumps({"path": folder, "cache": acceleration_cache, "signatures": _fields(found)}, indent=1))
     else:
         # Wide enough that nothing is cut off.
-        _show(Console(width=max(results_to().width, 120)), found)
+        _show(results_to(least_width=120), found)
 
 
 def _check(folder: str) -> None:

@@ -19,7 +19,7 @@ from rich.status import Status
 from rich.table import Table
 
 from pyserving.cli.ending import Exit, ending
-from pyserving.cli.number import Number
+from pyserving.cli.number import LONGEST, Number
 from pyserving.cli.terminal import errors_to, results_to
 from pyserving.core.errors import ServingError, invalid_argument
 from pyserving.platforms.model import Array
@@ -75,7 +75,7 @@ class _Wanted:
 @click.option("--relative", type=Number(min=0), help="Floats may differ by so much of what is expected ...")
 @click.option("--absolute", type=Number(min=0), help="... plus so much. By default: enough for rounding.")
 @click.option("--max-disagreement", type=Number(0, 1), default=0.0, help="The share that may differ.")
-@click.option("--timeout", type=Number(min=0, min_open=True), default=30.0, help="Seconds for one request.")
+@click.option("--timeout", type=Number(0, LONGEST, min_open=True), default=30.0, help="Seconds for one request.")
 @click.option("--token", envvar="PYSERVING_TOKEN", help="Sent as Authorization: Bearer TOKEN.")
 @click.option(
     "--python-models",

@@ -14,7 +14,7 @@ from pyserving.cli.ending import ending
 from pyserving.cli.image_options import image_options, read_image_options
 from pyserving.cli.inputs import read_inputs
 from pyserving.cli.local_options import op_library_option, python_models_option, tags_option
-from pyserving.cli.number import Number
+from pyserving.cli.number import LONGEST, Number
 from pyserving.cli.outputs import NPY, TABLE, as_pieces, output_option, write_files
 from pyserving.cli.terminal import errors_to
 from pyserving.cli.version_folder import find_version
@@ -56,7 +56,7 @@ from pyserving.wire.json_examples import parse_examples
 @output_option
 @click.option("--warmup", type=click.IntRange(min=0), default=0, help="Runs before those that are timed.")
 @click.option("--repeat", type=click.IntRange(min=0), default=0, help="Time so many further runs.")
-@click.option("--timeout", type=Number(min=0, min_open=True), help="Seconds that a run may take.")
+@click.option("--timeout", type=Number(0, LONGEST, min_open=True), help="Seconds that a run may take.")
 @python_models_option(PythonModels.ON)
 @op_library_option
 @tags_option

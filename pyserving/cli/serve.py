@@ -17,7 +17,7 @@ from pyserving.batching.parameters import Batching
 from pyserving.cli.ending import Exit, fail
 from pyserving.cli.example_request import curl_line
 from pyserving.cli.model_folder import find_models
-from pyserving.cli.number import Number
+from pyserving.cli.number import LONGEST, Number
 from pyserving.cli.terminal import errors_to
 from pyserving.core.errors import ServingError
 from pyserving.core.state import State
@@ -47,14 +47,14 @@ from pyserving.transport.limits import HttpLimits
 @click.option("--grpc-socket", default="", help="A UNIX socket that serves gRPC too.")
 @click.option(
     "--poll",
-    type=Number(min=0),
+    type=Number(0, LONGEST),
     default=1.0,
     show_default=True,
     help="Seconds between two looks for new versions; 0: once.",
 )
 @click.option(
     "--bucket-poll",
-    type=Number(min=0),
+    type=Number(0, LONGEST),
     default=60.0,
     show_default=True,
     help="The same for base paths in object stores, where each look costs a request.",
@@ -181,14 +181,14 @@ from pyserving.transport.limits import HttpLimits
 )
 @click.option(
     "--grace",
-    type=Number(min=0),
+    type=Number(0, LONGEST),
     default=30.0,
     show_default=True,
     help="Seconds that requests may take to end at a stop.",
 )
 @click.option(
     "--drain-delay",
-    type=Number(min=0),
+    type=Number(0, LONGEST),
     default=0.0,
     show_default=True,
     help="Seconds at a stop in which /readyz says no and requests are still taken, for load balancers to hear of it.",
@@ -200,7 +200,7 @@ from pyserving.transport.limits import HttpLimits
 )
 @click.option(
     "--ready-timeout",
-    type=Number(min=0, min_open=True),
+    type=Number(0, LONGEST, min_open=True),
     help="Seconds after which the server ends, naming them, if not all models are available; by default it waits.",
 )
 @click.option("--tls-cert", default="", help="Certificate (PEM, issuers behind it) for both ports; needs --tls-key.")
@@ -227,7 +227,7 @@ from pyserving.transport.limits import HttpLimits
 @click.option("--max-connections", type=click.IntRange(min=1), help="Open connections of each port and worker.")
 @click.option(
     "--idle-timeout",
-    type=Number(min=0, min_open=True),
+    type=Number(0, LONGEST, min_open=True),
     help="Seconds after which a connection without a request is closed; by default 75 for REST, never for gRPC.",
 )
 @click.option(

@@ -8,9 +8,11 @@ from rich.console import Console
 _PIPE_WIDTH = 1000
 
 
-def results_to() -> Console:
-    """Standard output."""
-    return _console(sys.stdout)
+def results_to(least_width: int = 0) -> Console:
+    """Standard output. ``least_width``: of columns, where a terminal has fewer."""
+    console = _console(sys.stdout)
+    console.width = max(console.width, least_width)
+    return console
 
 
 def errors_to() -> Console:
@@ -19,4 +21,5 @@ def errors_to() -> Console:
 
 
 def _console(file: IO[str]) -> Console:
-    return Console(file=file, width=None if file.isatty() else _PIPE_WIDTH, highlight=False)
+    # Names are told as they are: no emoji for :b: in a path.
+    return Console(file=file, width=None if file.isatty() else _PIPE_WIDTH, highlight=False, emoji=False)

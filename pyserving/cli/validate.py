@@ -17,7 +17,7 @@ from rich.progress import track
 
 from pyserving.cli.ending import Exit, ending
 from pyserving.cli.local_options import op_library_option, python_models_option, tags_option
-from pyserving.cli.number import Number
+from pyserving.cli.number import LONGEST, Number
 from pyserving.cli.request_samples import INITIALISATION, make_requests, read_requests, signature_of
 from pyserving.cli.terminal import errors_to, results_to
 from pyserving.cli.version_folder import VersionFolder, find_version
@@ -63,8 +63,8 @@ class _Verdict:
 )
 @click.option("--relative", type=Number(min=0), help="How far answers may be from those expected, per element.")
 @click.option("--absolute", type=Number(min=0), help="The same, whatever the element.")
-@click.option("--load-timeout", type=Number(min=0, min_open=True), default=300.0, show_default=True)
-@click.option("--request-timeout", type=Number(min=0, min_open=True), default=30.0, show_default=True)
+@click.option("--load-timeout", type=Number(0, LONGEST, min_open=True), default=300.0, show_default=True)
+@click.option("--request-timeout", type=Number(0, LONGEST, min_open=True), default=30.0, show_default=True)
 @click.option("--memory-limit", type=click.IntRange(min=1), help="Bytes that it may take (Linux).")
 @click.option(
     "--bless", type=click.Path(file_okay=False), help="Write INFRA_BLESSED or INFRA_NOT_BLESSED into this folder."

@@ -87,6 +87,8 @@ def tried(version: LocalVersion, servable: ServableId, source: str) -> tuple[lis
     """
     made_up = source.isdecimal()
     if made_up:
+        if int(source) > MAX_RECORDS:
+            raise invalid_argument(f"{source} requests for each signature; a warmup file may hold {MAX_RECORDS}")
         found = list(make_requests(version.model, servable, int(source)))
     else:
         found = read_requests(source, version.model, servable)

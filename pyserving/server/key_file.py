@@ -53,6 +53,10 @@ def add_key(path: str, name: str, roles: Sequence[Role], models: Sequence[str] =
     A file that is not there is made, for its owner's eyes only. Raises ServingError: ALREADY_EXISTS for a name that is
     taken, INVALID_ARGUMENT for one that cannot be written.
     """
+    _check_name(name)
+    for pattern in models:
+        if not _PATTERN.fullmatch(pattern):
+            raise invalid_argument(f"expected patterns of models without blanks and commas, got {pattern!r}")
     lines = _lines(path) if os.path.exists(path) else []
     if lines and any(key.name == name for key in read_keys(path).values()):
         raise ServingError(Code.ALREADY_EXISTS, f"{path} has a key named {name}: remove it first")
@@ -60,9 +64,6 @@ def add_key(path: str, name: str, roles: Sequence[Role], models: Sequence[str] =
     line = f"{name} {','.join(roles)} sha256:{hashlib.sha256(token.encode()).hexdigest()}"
     if models:
         line += f" models={','.join(models)}"
-    parsed = _parse(line)
-    if parsed.name != name or list(parsed.models) != list(models):
-        raise invalid_argument("Expected names and patterns without blanks and commas")
     _replace(path, [*lines, line])
     return token
 
@@ -79,8 +80,7 @@ def _parse(line: str) -> Key:
     if len(words) not in (3, 4):
         raise invalid_argument("expected: name role[,role] sha256:HEX [models=pattern[,pattern]]")
     name, roles, digest = words[:3]
-    if not _NAME.fullmatch(name):
-        raise invalid_argument(f"expected a name of up to 64 letters, digits and ._@-, got {name!r}")
+    _check_name(name)
     found = _HASH.fullmatch(digest)
     if found is None:
         raise invalid_argument("expected sha256: and 64 hexadecimal digits in lower case")
@@ -95,6 +95,11 @@ def _parse(line: str) -> Key:
         if option != "models" or not all(map(_PATTERN.fullmatch, models)):
             raise invalid_argument(f"expected models=pattern[,pattern], got {words[3]!r}")
     return Key(name, allowed, bytes.fromhex(found[1]), models)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise invalid_argument(f"expected a name of up to 64 letters, digits and ._@-, got {name!r}")
 
 
 def _lines(path: str) -> list[str]:

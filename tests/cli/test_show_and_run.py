@@ -149,6 +149,7 @@ def test_wrong_inputs(model_dir: ModelDir) -> None:
     assert "there is no file" in refused("run", folder, "-i", "x=nosuch.npy")
     assert "neither JSON" in refused("run", folder, "-i", "x=__import__('os').getcwd()")
     assert invoke("run").exit_code == 2
+    assert invoke("run", folder, "-i", "x=[1.0]", "--timeout", "1e300").exit_code == 2
 
 
 def test_outputs_go_to_files_and_pipes(model_dir: ModelDir, tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def test_warmup_files_from_numbers_lines_and_logs(model_dir: ModelDir, tmp_path:
     (tmp_path / "request.log").write_bytes(file.read_bytes())
     assert invoke("warmup", tmp_path / "m", "--from", tmp_path / "request.log").exit_code == 0
     assert len(list(read_samples(str(file), "warmup"))) == 3
+    assert "may hold 1000" in invoke("warmup", tmp_path / "m", "--from", "99999999999999").stderr
     # Text that is no tf.Example is no request for these signatures: it is left out.
     done = invoke("warmup", tmp_path / "m", "--from", "2")
     assert "left out: request" in done.stderr

@@ -456,8 +456,12 @@ def test_the_command(tmp_path: Path) -> None:
     assert run("remove", path, "--name", "cd").exit_code == 0
     again = run("add", path, "--name", "ci", "--role", "admin")
     assert (again.exit_code, again.stdout) == (1, "")
-    assert run("add", path, "--name", "two words", "--role", "admin").exit_code == 1
-    assert run("add", path, "--name", "x", "--role", "admin", "--model", "a b").exit_code == 1
+    for unfit, told_of in (
+        (("--name", "two words"), "expected a name of up to 64 letters, digits and ._@-, got 'two words'"),
+        (("--name", "x", "--model", "a b"), "expected patterns of models without blanks and commas, got 'a b'"),
+    ):
+        refused = run("add", path, "--role", "admin", *unfit)
+        assert (refused.exit_code, told_of in refused.stderr) == (1, True), refused.stderr
     assert run("remove", path, "--name", "no").exit_code == 1
     assert run("remove", path, "--name", "ci").exit_code == 0
     assert run("list", path).stdout == ""
