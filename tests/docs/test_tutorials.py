@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from serving import Serving
+from waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "tutorials.md").read_text(encoding="utf-8")
@@ -69,8 +70,7 @@ def start(step: str, models: Path) -> Serving:
 
 def wait_for(server: Serving, name: str) -> None:
     """Its ports open when all models are there."""
-    while server.get(f"/v1/models/{name}")[0] != 200:
-        assert server.process.poll() is None, server.log()
+    wait_until(lambda: server.get(f"/v1/models/{name}")[0] == 200, server.log)
 
 
 @pytest.fixture(scope="module")

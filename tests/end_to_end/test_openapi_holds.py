@@ -43,7 +43,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, models_folder: Path) -> Ite
 def ask(server: Serving, folder: Path, *options: str) -> None:
     config = folder / "schemathesis.toml"
     config.write_text(CONFIG)
-    command = [Path(sys.executable).with_name("schemathesis"), f"--config-file={config}", "run", "--seed=1", *options]
+    program = Path(sys.executable).with_name("schemathesis")
+    command = [program, f"--config-file={config}", "run", "--seed=1", "--request-timeout=120", *options]
     url = f"http://127.0.0.1:{server.rest}/openapi.json"
     done = subprocess.run([*command, url], capture_output=True, text=True, cwd=folder, check=False)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr

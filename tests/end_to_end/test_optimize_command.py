@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from serving import Serving
+from waiting import wait_until
 
 from pyserving.acceleration.engines import OpenVinoEngine
 from pyserving.cli.main import main
@@ -40,14 +40,15 @@ def entries(cache: Path) -> dict[str, int]:
 
 def engines_of(server: Serving, wanted: set[str]) -> dict[str, Any]:
     """Waits until the server has found something of each signature."""
-    end = time.monotonic() + 60
-    while True:
-        _, body = server.get("/v1/models")
-        engines: dict[str, Any] = body["models"]["pictures"]["engines"].get("1", {})
-        if all(engines.get(name, {}).get("others") or engines[name]["engine"] != "tensorflow" for name in wanted):
-            return engines
-        assert time.monotonic() < end, engines
-        time.sleep(0.05)
+    engines: dict[str, Any] = {}
+
+    def are_found() -> bool:
+        nonlocal engines
+        engines = server.get("/v1/models")[1]["models"]["pictures"]["engines"].get("1", {})
+        return all(engines.get(name, {}).get("others") or engines[name]["engine"] != "tensorflow" for name in wanted)
+
+    wait_until(are_found, lambda: str(engines))
+    return engines
 
 
 @pytest.fixture

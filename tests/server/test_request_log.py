@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from running_server import PREDICTION, RunningServer, example, examples, only_file, predict_request, tensor
+from waiting import wait_until
 
 from benchmarks.running import free_port
 from pyserving.api.request_log import LogType, model_logs
@@ -201,8 +202,7 @@ def test_a_model_is_served_though_its_log_cannot_be_written(model_dir: ModelDir,
     def logged(outcome: str) -> float:
         return server.metrics()[f'pyserving_request_log_records_total{{outcome="{outcome}"}}']
 
-    while logged("failed") < 5:
-        time.sleep(0.01)
+    wait_until(lambda: logged("failed") >= 5)
     assert (logged("written"), logged("dropped")) == (0, 0)
 
 
