@@ -1,15 +1,17 @@
 """Clients that ask without a pause while something breaks, and remember what they got and when."""
 
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException
+from typing import Self
 
 import grpc
 import numpy as np
+from client_threads import ClientThreads
 from serving import Serving
 
 from pyserving.protos import messages
@@ -29,36 +31,24 @@ class Outcome:
     """Of gRPC and of REST alike: OK, the status, or ``connection lost``, ``no answer``, ``wrong answer``."""
 
 
-class Clients:
+class Clients(ClientThreads):
     """A REST and a gRPC client for each of these models, which answer ``x / 2 + 2``."""
 
     def __init__(self, server: Serving, *models: str, number: int = 2) -> None:
         self.outcomes: list[Outcome] = []
         self._server = server
         self._broken_at = 0.0
-        self._stopped = threading.Event()
-        self._threads = [
-            threading.Thread(target=run, args=(model,), daemon=True)
-            for model in models
-            for run in (self._run_rest, self._run_grpc)
-            for _ in range(number)
-        ]
+        runs = [partial(run, model) for model in models for run in (self._run_rest, self._run_grpc)]
+        super().__init__(runs * number)
 
-    def __enter__(self) -> "Clients":
-        for thread in self._threads:
-            thread.start()
+    def __enter__(self) -> Self:
+        super().__enter__()
         self.wait_for(200)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     def stop(self) -> None:
         """To be called before a server ends that was started within: the end is no failure."""
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join(WAIT)
-            assert not thread.is_alive()
+        super().stop()
 
     def broken(self) -> None:
         """Something breaks now."""

@@ -4,14 +4,14 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from chaos_clients import WAIT, Clients
+from chaos_clients import Clients
 from serving import SERVE, Serving
+from waiting import wait_until
 
 LOADING = "Loading servable {name: half version: 2}"
 SLOW = """
@@ -26,13 +26,6 @@ class Half(Model):
     def predict(self, x: Tensor[np.float32, None]) -> {"y": Tensor[np.float32, None]}:
         return {"y": x / 2 + 2}
 """
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain until {what}"
-        time.sleep(0.005)
 
 
 def descendants(pid: int) -> list[int]:
@@ -63,7 +56,7 @@ def kill_9(server: Serving) -> None:
     others = descendants(server.process.pid)
     server.process.kill()
     server.process.wait()
-    until(lambda: not any(is_alive(pid) for pid in others), "its other processes have ended")
+    wait_until(lambda: not any(is_alive(pid) for pid in others), "its other processes have ended")
 
 
 def is_alive(pid: int) -> bool:

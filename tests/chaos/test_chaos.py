@@ -17,8 +17,8 @@ from chaos_server import (
     running,
     serving,
     small_disk,
-    until,
 )
+from waiting import wait_until
 
 pytestmark = [
     pytest.mark.chaos,
@@ -34,7 +34,7 @@ def test_kill_9_of_a_worker(folder: Folder, tell: Tell) -> None:
         worker = descendants(nursery)[0]
         clients.broken()
         os.kill(worker, signal.SIGKILL)
-        until(lambda: server.log().count("takes part") == 3, "there is another worker")
+        wait_until(lambda: server.log().count("takes part") == 3, "there is another worker")
         clients.wait_for(500)
     tell("kill -9 of one of two workers", clients)
     nothing_is_lost(clients)
@@ -47,7 +47,7 @@ def test_kill_9_of_an_isolated_model(folder: Folder, tell: Tell) -> None:
         (process,) = running(server, "pyserving.platforms.process")
         clients.broken()
         os.kill(process, signal.SIGKILL)
-        until(lambda: "runs again" in server.log(), "it runs again")
+        wait_until(lambda: "runs again" in server.log(), "it runs again")
         clients.wait_for(200, "half")
         clients.wait_for(200, "other")
     tell("kill -9 of a model's own process; another model beside it", clients)
@@ -61,14 +61,14 @@ def test_kill_9_of_the_process_that_a_version_is_loaded_in(folder: Folder, tell:
     with serving(*arguments) as server, Clients(server, "half") as clients:
         before = running(server, "pyserving.platforms.process")
         folder.put_slow("half", 2)
-        until(lambda: len(running(server, "pyserving.platforms.process")) == 2, "version 2 has a process")
+        wait_until(lambda: len(running(server, "pyserving.platforms.process")) == 2, "version 2 has a process")
         clients.broken()
         (process,) = set(running(server, "pyserving.platforms.process")) - set(before)
         os.kill(process, signal.SIGKILL)
-        until(lambda: "to load servable {name: half version: 2} failed" in server.log(), "the log says so")
+        wait_until(lambda: "to load servable {name: half version: 2} failed" in server.log(), "the log says so")
         clients.wait_for(500)
         folder.put("half", 3)
-        until(lambda: folder.is_at(server, 3), "the next version is available")
+        wait_until(lambda: folder.is_at(server, 3), "the next version is available")
         clients.wait_for(200)
     tell("kill -9 of the process of its own that the next version loads in, then the next version", clients)
     assert clients.codes().keys() == {OK}, clients.codes()
@@ -83,10 +83,10 @@ def test_kill_9_of_an_engine_s_trial(folder: Folder, tell: Tell, acceleration_fo
     )
     arguments = (config, "--accelerate=openvino", f"--acceleration-cache={tmp_path}/cache")
     with serving(*arguments) as server, Clients(server, "half") as clients:
-        until(lambda: bool(running(server, "acceleration.trial_process")), "an engine is tried")
+        wait_until(lambda: bool(running(server, "acceleration.trial_process")), "an engine is tried")
         clients.broken()
         os.kill(running(server, "acceleration.trial_process")[0], signal.SIGKILL)
-        until(lambda: "ended by signal 9" in server.log(), "the log says so")
+        wait_until(lambda: "ended by signal 9" in server.log(), "the log says so")
         clients.wait_for(500)
     tell("kill -9 of the process that compiles for another engine", clients)
     assert clients.codes().keys() == {OK}, clients.codes()
@@ -97,10 +97,10 @@ def test_kill_9_of_a_worker_in_the_middle_of_a_swap(folder: Folder, tell: Tell) 
     with serving(*arguments) as server, Clients(server, "half", number=4) as clients:
         worker = descendants(descendants(server.process.pid)[0])[0]
         folder.put_slow("half", 2)
-        until(lambda: LOADING in server.log(), "version 2 is loading")
+        wait_until(lambda: LOADING in server.log(), "version 2 is loading")
         clients.broken()
         os.kill(worker, signal.SIGKILL)
-        until(lambda: folder.is_at(server, 2), "version 2 is available")
+        wait_until(lambda: folder.is_at(server, 2), "version 2 is available")
         clients.wait_for(500)
     tell("kill -9 of one of two workers while the next version loads", clients)
     nothing_is_lost(clients)
@@ -116,7 +116,7 @@ def test_disk_full_for_the_request_log(folder: Folder, tell: Tell, tmp_path: Pat
         with serving(config) as server, Clients(server, "half") as clients:
             clients.broken()
             fill(tmp_path / "log")
-            until(lambda: "No space left" in server.log(), "the log says so")
+            wait_until(lambda: "No space left" in server.log(), "the log says so")
             clients.wait_for(500)
         tell("disk full for the request log", clients)
         assert clients.codes().keys() == {OK}, clients.codes()
@@ -137,13 +137,13 @@ def test_disk_full_for_the_models(folder: Folder, tell: Tell, tmp_path: Path) ->
                 (tmp_path / "disk" / "half" / "2" / "saved_model.pb").write_bytes(
                     (whole / "saved_model.pb").read_bytes()
                 )
-            until(lambda: LOADING in server.log(), "the server has seen it")
+            wait_until(lambda: LOADING in server.log(), "the server has seen it")
             clients.wait_for(500)
             (tmp_path / "disk" / "filler").unlink()
             shutil.rmtree(tmp_path / "disk" / "half" / "2")
             shutil.copytree(whole, tmp_path / "disk" / "half" / "fresh")
             (tmp_path / "disk" / "half" / "fresh").rename(tmp_path / "disk" / "half" / "3")
-            until(lambda: folder.is_at(server, 3), "the next version is available")
+            wait_until(lambda: folder.is_at(server, 3), "the next version is available")
             clients.wait_for(200)
         tell("disk full for the models: a version that breaks off, then a whole one", clients)
         assert clients.codes().keys() == {OK}, clients.codes()
@@ -154,16 +154,16 @@ def test_a_version_that_changes_while_it_loads(folder: Folder, tell: Tell, fault
     arguments = (folder.configure(), "--python-models=on")
     with serving(*arguments) as server, Clients(server, "half") as clients:
         path = folder.put_slow("half", 2)
-        until(lambda: LOADING in server.log(), "version 2 is loading")
+        wait_until(lambda: LOADING in server.log(), "version 2 is loading")
         clients.broken()
         path.rename(folder.folder / "gone")
         if fault == "replaced":
             folder.put("half", 2)
         else:
-            until(lambda: folder.is_at(server, 1) and not folder.is_at(server, 2), "version 1 serves")
+            wait_until(lambda: folder.is_at(server, 1) and not folder.is_at(server, 2), "version 1 serves")
         clients.wait_for(500)
         folder.put("half", 3)
-        until(lambda: folder.is_at(server, 3), "the next version is available")
+        wait_until(lambda: folder.is_at(server, 3), "the next version is available")
         clients.wait_for(200)
     tell(f"version folder {fault} while it loads, then the next version", clients)
     assert clients.codes().keys() == {OK}, clients.codes()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from chaos_clients import OK, Clients
-from chaos_server import Folder, serving, until
+from chaos_server import Folder, serving
+from waiting import wait_until
 
 pytestmark = [
     pytest.mark.chaos,
@@ -47,7 +48,7 @@ def test_the_wall_clock_jumps(folder: Folder, tell: Tell, tmp_path: Path, worker
             clock.set(days * DAY)
             clients.wait_for(300)
             folder.put("half", version)
-            until(lambda at=version: folder.is_at(server, at), f"version {version} is available")  # type: ignore[misc]
+            wait_until(lambda at=version: folder.is_at(server, at), f"version {version} is available")  # type: ignore[misc]
             clients.wait_for(300)
         days_seen = {line[:10] for line in server.log().splitlines() if line[:2] == "20"}
     assert len(days_seen) >= 3, days_seen  # it has jumped, and back

@@ -17,10 +17,10 @@ from chaos_server import (
     running,
     serving,
     small_disk,
-    until,
 )
 from chaos_store import BIG, bucket
 from serving import Serving
+from waiting import wait_until
 
 from pyserving.acceleration.cache import Entry
 
@@ -63,11 +63,11 @@ def test_while_the_next_version_loads(folder: Folder, tell: Tell, workers: int) 
     arguments = (folder.configure(), "--python-models=on", "--wait-for-models", f"--workers={workers}")
     with serving(*arguments) as server, Clients(server, "half") as clients:
         folder.put_slow("half", 2)
-        until(lambda: LOADING in server.log(), "version 2 is loading")
+        wait_until(lambda: LOADING in server.log(), "version 2 is loading")
         clients.broken()
         kill_9(server)
         with serving(*arguments, ports=ports(server)) as again:
-            until(lambda: folder.is_at(again, 2), "version 2 is available")
+            wait_until(lambda: folder.is_at(again, 2), "version 2 is available")
             clients.wait_for(500)
             clients.stop()
     tell(f"kill -9 of the whole server while the next version loads, and a start; workers: {workers}", clients)
@@ -101,12 +101,12 @@ def test_while_another_engine_compiles(folder: Folder, tell: Tell, acceleration_
     cache = tmp_path / "cache"
     arguments = with_cnn(folder, acceleration_folder, cache)
     with serving(*arguments) as server, Clients(server, "half") as clients:
-        until(lambda: bool(list(cache.glob(".new-*"))), "something is written to the cache")
+        wait_until(lambda: bool(list(cache.glob(".new-*"))), "something is written to the cache")
         clients.broken()
         kill_9(server)
         assert all(Entry(str(cache), path.name).read() is not None for path in entries(cache))
         with serving(*arguments, ports=ports(server)) as again:
-            until(lambda: SETTLED in again.log(), "an engine is chosen")
+            wait_until(lambda: SETTLED in again.log(), "an engine is chosen")
             clients.wait_for(500)
             clients.stop()
         assert entries(cache)
@@ -123,16 +123,16 @@ def test_disk_full_for_the_acceleration_cache(
     with small_disk(cache, 4):
         arguments = with_cnn(folder, acceleration_folder, cache)
         with serving(*arguments) as server, Clients(server, "half") as clients:
-            until(lambda: bool(running(server, "acceleration.trial_process")), "an engine is tried")
+            wait_until(lambda: bool(running(server, "acceleration.trial_process")), "an engine is tried")
             clients.broken()
             fill(cache)
-            until(lambda: re.search(TOO_FULL, server.log()) is not None, "the log says so")
+            wait_until(lambda: re.search(TOO_FULL, server.log()) is not None, "the log says so")
             clients.wait_for(500)
             assert not entries(cache)
             (cache / "filler").unlink()
             shutil.copytree(next((acceleration_folder / "cnn").iterdir()), folder.folder / "fresh")
             (folder.folder / "fresh").rename(folder.folder / "cnn" / "2")
-            until(lambda: SETTLED.replace("1}", "2}") in server.log(), "an engine is chosen for the next version")
+            wait_until(lambda: SETTLED.replace("1}", "2}") in server.log(), "an engine is chosen for the next version")
             clients.wait_for(200)
             assert entries(cache)
             assert all(Entry(str(cache), path.name).read() is not None for path in entries(cache))

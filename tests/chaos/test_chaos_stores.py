@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from chaos_clients import OK, Clients
-from chaos_server import Folder, fill, serving, small_disk, until
+from chaos_server import Folder, fill, serving, small_disk
 from chaos_store import BIG, Bucket, bucket
 from serving import SERVE
+from waiting import wait_until
 
 pytestmark = pytest.mark.chaos
 
@@ -37,11 +38,11 @@ def test_the_store_is_gone_while_it_is_polled(
         clients.broken()
         store.proxy.down = True
         store.proxy.break_all()
-        until(lambda: "UNAVAILABLE: s3://models/half" in server.log(), "the log says so")
+        wait_until(lambda: "UNAVAILABLE: s3://models/half" in server.log(), "the log says so")
         clients.wait_for(500)
         store.proxy.down = False
         store.put(2)
-        until(lambda: folder.is_at(server, 2), "the next version is available")
+        wait_until(lambda: folder.is_at(server, 2), "the next version is available")
         clients.wait_for(200)
     tell(f"S3 gone while it is polled, then back with a new version; workers: {workers}", clients)
     assert clients.codes().keys() == {OK}, clients.codes()
@@ -54,11 +55,11 @@ def test_the_store_is_gone_in_the_middle_of_a_download(
         clients.broken()
         store.proxy.passed, store.proxy.cut_after = 0, BIG // 2
         store.put(2, big=True)
-        until(lambda: "Version 2 of half could not be fetched" in server.log(), "the log says so")
+        wait_until(lambda: "Version 2 of half could not be fetched" in server.log(), "the log says so")
         clients.wait_for(500)
         assert store.check_cache(tmp_path / "cache") == {1}
         store.proxy.cut_after = None
-        until(lambda: folder.is_at(server, 2), "the next version is available")
+        wait_until(lambda: folder.is_at(server, 2), "the next version is available")
         clients.wait_for(200)
     assert 2 in store.check_cache(tmp_path / "cache")
     tell("S3 gone in the middle of a download, then back", clients)
@@ -81,11 +82,11 @@ def test_the_name_of_the_store_is_gone(
         clients.broken()
         hosts.write_text("127.0.0.1 localhost\n")
         store.proxy.break_all()
-        until(lambda: "UNAVAILABLE: s3://models/half" in server.log(), "the log says so")
+        wait_until(lambda: "UNAVAILABLE: s3://models/half" in server.log(), "the log says so")
         clients.wait_for(500)
         hosts.write_text(known)
         store.put(2)
-        until(lambda: folder.is_at(server, 2), "the next version is available")
+        wait_until(lambda: folder.is_at(server, 2), "the next version is available")
         clients.wait_for(200)
     tell("DNS has lost the name of S3, then knows it again", clients)
     assert clients.codes().keys() == {OK}, clients.codes()
@@ -103,12 +104,12 @@ def test_disk_full_for_the_model_cache(
             assert store.proxy.held.wait(30), server.log()
             fill(tmp_path / "cache")
             store.proxy.go_on()
-            until(lambda: "No space left" in server.log(), "the log says so")
-            until(lambda: "bytes free" in str(server.get("/v1/models/half")), "the state says so")
+            wait_until(lambda: "No space left" in server.log(), "the log says so")
+            wait_until(lambda: "bytes free" in str(server.get("/v1/models/half")), "the state says so")
             clients.wait_for(500)
             assert store.check_cache(tmp_path / "cache") == {1}
             (tmp_path / "cache" / "filler").unlink()
-            until(lambda: folder.is_at(server, 2), "the next version is available")
+            wait_until(lambda: folder.is_at(server, 2), "the next version is available")
             clients.wait_for(200)
         assert 2 in store.check_cache(tmp_path / "cache")
     tell("disk full for the model cache in the middle of a download, then room", clients)

@@ -4,16 +4,17 @@ import contextlib
 import gzip
 import json
 import struct
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from client_threads import ClientThreads
 from linear_models import write_linear
 from ray_nodes import PREDICT, SETTINGS, STATUS, RayCluster, Served, linear
+from waiting import wait_until
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.protos import messages
@@ -26,7 +27,7 @@ Apply = Callable[..., Served]
 ModelDir = Callable[[str], Path]
 
 
-class Load:
+class Load(ClientThreads):
     """Clients that ask one model again and again, over REST and gRPC, until they are stopped."""
 
     def __init__(self, served: Served, model: str, clients: int = 3) -> None:
@@ -34,8 +35,7 @@ class Load:
         """What came, and how often: a prediction, or a failure."""
         self._served = served
         self._model = model
-        self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=[number % 2 == 0]) for number in range(clients)]
+        super().__init__(partial(self._ask, number % 2 == 0) for number in range(clients))
 
     def _ask(self, rest: bool) -> None:
         body = b'{"instances": [0.0]}'
@@ -52,16 +52,6 @@ class Load:
     def failures(self) -> dict[object, int]:
         return {answer: count for answer, count in self.answers.items() if not isinstance(answer, float)}
 
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join(90)
-
 
 def request(model: str, *x: float) -> messages.PredictRequest:
     made = messages.PredictRequest(model_spec=messages.ModelSpec(name=model))
@@ -73,13 +63,6 @@ def request(model: str, *x: float) -> messages.PredictRequest:
 
 def y_of(answer: bytes) -> float:
     return float(messages.PredictResponse.FromString(answer).outputs["y"].float_val[0])
-
-
-def until(true: Callable[[], bool], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"not within {seconds:g} s"
-        time.sleep(0.1)
 
 
 REST = [
@@ -207,13 +190,13 @@ def test_a_new_version_takes_over_in_all_replicas_without_a_failed_request(appli
     write_linear(base, 1)
     served = application(linear("m", base, replicas=3, num_cpus=0.5))
     with Load(served, "m") as load:
-        until(lambda: load.answers[1.0] > 20)
+        wait_until(lambda: load.answers[1.0] > 20)
         write_linear(base, 2)
-        until(lambda: served.states("m").get(2) == "AVAILABLE")
+        wait_until(lambda: served.states("m").get(2) == "AVAILABLE")
         # It is told of once every replica answers with it.
         told = [served.rest("/v1/models/m/versions/2:predict", b'{"instances": [0]}')[0] for _ in range(30)]
         latest = {served.predict("m", 0.0)[0] for _ in range(30)}
-        until(lambda: served.states("m").get(1) == "END")
+        wait_until(lambda: served.states("m").get(1) == "END")
     assert load.failures == {}
     assert set(told) == {200}
     assert latest == {2.0}
@@ -237,7 +220,7 @@ class Linear(Model):
         return {{{{"y": x}}}}
 """
     write_linear(base, 2, source=source)
-    until(lambda: served.states("m").get(2) == "END")
+    wait_until(lambda: served.states("m").get(2) == "END")
     assert {served.predict("m", 0.0)[0] for _ in range(20)} == {1.0}
 
 
@@ -260,7 +243,7 @@ def test_weights_and_labels_follow_the_config_file(application: Apply, tmp_path:
     served = application(*models, settings=replace(SETTINGS, config_file=str(config), config_poll_wait=0.2))
     assert {served.predict("m", 0.0)[0] for _ in range(10)} == {1.0}
     config.write_text(text % (2, 2))
-    until(lambda: {served.predict("m", 0.0)[0] for _ in range(10)} == {2.0})
+    wait_until(lambda: {served.predict("m", 0.0)[0] for _ in range(10)} == {2.0})
     stable = {served.rest("/v1/models/m/labels/stable:predict", b'{"instances": [0]}')[1] for _ in range(10)}
     assert [json.loads(body)["predictions"] for body in stable] == [[2.0]]
 
@@ -273,14 +256,14 @@ def test_a_node_that_dies_under_load_takes_no_request_with_it(
     everywhere = ray_cluster.num_cpus()
     served = application(linear("m", tmp_path / "m", replicas=everywhere))
     with Load(served, "m", clients=6) as load:
-        until(lambda: load.answers[1.0] > 50)
+        wait_until(lambda: load.answers[1.0] > 50)
         ray_cluster.cluster.remove_node(node, allow_graceful=False)
-        until(lambda: ray_cluster.num_replicas("m") == everywhere - 1)
+        wait_until(lambda: ray_cluster.num_replicas("m") == everywhere - 1)
         before = load.answers[1.0]
-        until(lambda: load.answers[1.0] > before + 50)
+        wait_until(lambda: load.answers[1.0] > before + 50)
         assert load.failures == {}
         ray_cluster.add_node(1)
-        until(lambda: ray_cluster.num_replicas("m") == everywhere)
+        wait_until(lambda: ray_cluster.num_replicas("m") == everywhere)
     assert load.failures == {}
 
 
@@ -320,12 +303,12 @@ def test_versions_go_on_being_in_step_when_the_barrier_dies(application: Apply, 
     write_linear(base, 1)
     served = application(linear("m", base, replicas=2, num_cpus=0.5))
     with Load(served, "m") as load:
-        until(lambda: load.answers[1.0] > 20)
+        wait_until(lambda: load.answers[1.0] > 20)
         named = ray.util.list_named_actors(all_namespaces=True)
         (barriers,) = (actor["name"] for actor in named if "#barriers#" in actor["name"])
         ray.kill(ray.get_actor(barriers, namespace="serve"))
         write_linear(base, 2)
-        until(lambda: served.states("m").get(2) == "AVAILABLE")
+        wait_until(lambda: served.states("m").get(2) == "AVAILABLE")
         told = {served.rest("/v1/models/m/versions/2:predict", b'{"instances": [0]}')[0] for _ in range(30)}
     assert told == {200}
     assert load.failures == {}
@@ -361,14 +344,14 @@ class Linear(Model):
 """
     with Load(served, "m") as load:
         write_linear(base, 2, source=source)
-        until(lambda: len(list(marks.iterdir())) == 2)  # both load it
+        wait_until(lambda: len(list(marks.iterdir())) == 2)  # both load it
         ray_cluster.cluster.remove_node(node, allow_graceful=False)
-        until(lambda: load.answers[2.0] > 10)
+        wait_until(lambda: load.answers[2.0] > 10)
         assert set(served.predict("m", 0.0)) == {2.0}
         # In the place of the replica that died comes one with the new version alone.
         ray_cluster.add_node(5)
-        until(lambda: ray_cluster.num_replicas("m") == 2)
-        until(lambda: served.states("m").get(2) == "AVAILABLE")
+        wait_until(lambda: ray_cluster.num_replicas("m") == 2)
+        wait_until(lambda: served.states("m").get(2) == "AVAILABLE")
         assert {served.predict("m", 0.0)[0] for _ in range(20)} == {2.0}
     assert load.failures == {}
 
@@ -406,8 +389,8 @@ def test_replicas_come_and_go_with_the_requests_that_wait(
     served = application(model)
     assert ray_cluster.num_replicas("m") == 1
     with Load(served, "m", clients=6) as load:
-        until(lambda: ray_cluster.num_replicas("m") == 3)
-    until(lambda: ray_cluster.num_replicas("m") == 1)
+        wait_until(lambda: ray_cluster.num_replicas("m") == 3)
+    wait_until(lambda: ray_cluster.num_replicas("m") == 1)
     assert served.predict("m", 0.0) == [1.0]
     assert load.failures == {}
 

@@ -4,9 +4,11 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from http.client import HTTPConnection
 
 import grpc
+from client_threads import ClientThreads
 
 from pyserving.protos import messages
 
@@ -22,7 +24,7 @@ class Double(Model):
 """The model.py of the model `double` that they ask; it takes no time."""
 
 
-class SteadyClients:
+class SteadyClients(ClientThreads):
     """Half by REST, half by gRPC, and none tries anything twice. Each keeps its connection, or makes another one after
     ``per_connection`` requests."""
 
@@ -32,20 +34,8 @@ class SteadyClients:
         self._rest, self._grpc = rest, grpc_port
         self._per_connection = per_connection
         self._counted = threading.Condition()
-        self._stopped = threading.Event()
         runs = [self._ask_rest, self._ask_grpc]
-        self._threads = [threading.Thread(target=self._run, args=(runs[i % 2],), daemon=True) for i in range(number)]
-
-    def __enter__(self) -> "SteadyClients":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join(WAIT)
-            assert not thread.is_alive()
+        super().__init__(partial(self._run, runs[i % 2]) for i in range(number))
 
     def wait_for_more(self, number: int) -> None:
         """Until so many more requests have ended."""

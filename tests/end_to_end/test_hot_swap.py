@@ -2,14 +2,15 @@
 
 import json
 import shutil
-import threading
 from collections.abc import Callable
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from client_threads import ClientThreads
 from serving import Serving
 from waiting import wait_until
 
@@ -25,7 +26,7 @@ def like(number: int) -> int:
     return (number - 1) % 3 + 1
 
 
-class Clients:
+class Clients(ClientThreads):
     """Connections that ask without a pause, half by REST, half by gRPC. Model ``versioned`` tells its version twice:
     in each value, and in an output of its own; the two must agree."""
 
@@ -34,22 +35,8 @@ class Clients:
         self.answers: dict[int, int] = {}
         """By version."""
         self._server = server
-        self._stopped = threading.Event()
         asks: list[Callable[[], None]] = [self._ask_rest, self._ask_grpc]
-        self._threads = [
-            threading.Thread(target=self._run, args=(asks[i % 2],), daemon=True) for i in range(connections)
-        ]
-
-    def __enter__(self) -> "Clients":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join(60)
-            assert not thread.is_alive()
+        super().__init__(partial(self._run, asks[i % 2]) for i in range(connections))
 
     def _run(self, ask: Callable[[], None]) -> None:
         try:

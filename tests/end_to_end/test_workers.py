@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections import Counter
@@ -19,6 +18,7 @@ from typing import Any
 
 import grpc
 import pytest
+from client_threads import ClientThreads
 from prometheus_client.parser import text_string_to_metric_families
 from serving import Serving
 from waiting import wait_until
@@ -109,7 +109,7 @@ def ask(connection: HTTPConnection, path: str = PREDICT, body: bytes = BODY) -> 
     return answer
 
 
-class Clients:
+class Clients(ClientThreads):
     """Connections that ask for a model's version without a pause."""
 
     def __init__(self, family: Family, number: int) -> None:
@@ -117,19 +117,7 @@ class Clients:
         self.answers: list[tuple[float, float, int]] = []
         """When it was asked, and answered, and which version answered."""
         self._family = family
-        self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(number)]
-
-    def __enter__(self) -> "Clients":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join(WAIT)
-            assert not thread.is_alive()
+        super().__init__([self._run] * number)
 
     def _run(self) -> None:
         body = json.dumps({"inputs": [0.0]}).encode()
