@@ -11,7 +11,8 @@ _PIPE_WIDTH = 1000
 def results_to(least_width: int = 0) -> Console:
     """Standard output. ``least_width``: of columns, where a terminal has fewer."""
     console = _console(sys.stdout)
-    console.width = max(console.width, least_width)
+    if console.width < least_width:
+        console.width = least_width  # once set it does not follow the terminal's
     return console
 
 
