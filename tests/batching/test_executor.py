@@ -119,7 +119,7 @@ def test_the_client_is_answered_at_its_deadline_and_the_run_keeps_its_handle(exe
 
     async def main() -> None:
         with pytest.raises(ServingError) as caught:
-            await run(executor, version, time.monotonic() + 0.05)
+            await run(executor, version, time.monotonic() + 0.5)
         assert caught.value.code is Code.DEADLINE_EXCEEDED
         version.close()
         assert not version.drained.is_set(), "the engine still works on it"
@@ -129,7 +129,7 @@ def test_the_client_is_answered_at_its_deadline_and_the_run_keeps_its_handle(exe
     asyncio.run(main())
     (timeout,) = version.model.timeouts
     assert timeout is not None
-    assert 0 < timeout <= 0.05
+    assert 0 < timeout <= 0.5
 
 
 def test_a_request_whose_deadline_has_passed_is_not_run(executor: EngineExecutor) -> None:
@@ -168,7 +168,7 @@ def test_such_a_call_is_answered_at_its_deadline_and_keeps_its_handle(executor: 
 
     async def main() -> None:
         with pytest.raises(ServingError) as caught:
-            await call(executor, version, time.monotonic() + 0.05)
+            await call(executor, version, time.monotonic() + 0.5)
         assert caught.value.code is Code.DEADLINE_EXCEEDED
         version.close()
         assert not version.drained.is_set(), "the engine still works on it"

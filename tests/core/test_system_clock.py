@@ -10,8 +10,12 @@ def test_calls_come_in_the_order_of_their_times_whatever_the_order_of_asking() -
     clock = SystemClock()
     called: list[str] = []
     done = threading.Event()
-    clock.call_later(0.04, done.set)
-    clock.call_later(0.02, lambda: called.append("second"))
+
+    def second() -> None:
+        called.append("second")
+        done.set()
+
+    clock.call_later(0.3, second)
     clock.call_later(0.0, lambda: called.append("first"))
     assert done.wait(60)
     assert called == ["first", "second"]
@@ -21,9 +25,9 @@ def test_all_calls_come_on_one_thread() -> None:
     clock = SystemClock()
     callers: list[threading.Thread] = []
     done = threading.Event()
-    for delay in (0.01, 0.02, 0.03):
+    for delay in (0.3, 0.31, 0.32):  # the first is not to be due before the last is asked for
         clock.call_later(delay, lambda: callers.append(threading.current_thread()))
-    clock.call_later(0.04, done.set)
+    clock.call_later(0.33, done.set)
     assert done.wait(60)
     assert len(callers) == 3
     assert len(set(callers)) == 1

@@ -12,6 +12,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from model_files import write_model
 from running_server import RunningServer
+from waiting import LIMIT
 
 from pyserving.api import health
 from pyserving.platforms.python.options import PythonModels, PythonOptions
@@ -21,7 +22,7 @@ from pyserving.sources.model_config import ModelConfig
 
 Start = Callable[..., RunningServer]
 
-WAIT = 30.0
+WAIT = LIMIT
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 SERVICES = ("PredictionService", "ModelService", "tensorflow.serving.PredictionService")
 

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -238,13 +237,7 @@ def test_a_load_that_fails_is_told_with_a_pause(tmp_path: Path, start: Start) ->
     assert server.server.directory.monitor.states("m")[0].state.name == "END"
     assert requests.get(url(server, "/readyz"), timeout=60).status_code == 200
     (Path(model.base_path) / "1" / "broken").unlink()
-    answer = answers[-1]
-    for _ in range(100):
-        answer = requests.get(url(server, "/v1/models/m/metadata"), timeout=60)
-        if answer.ok:
-            break
-        time.sleep(0.05)
-    assert answer.ok
+    wait_until(lambda: requests.get(url(server, "/v1/models/m/metadata"), timeout=60).ok)
 
 
 def test_models_make_room_for_each_other(tmp_path: Path, start: Start) -> None:

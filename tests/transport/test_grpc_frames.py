@@ -379,7 +379,7 @@ def test_a_peer_that_acknowledges_pings_stays() -> None:
 
 
 def test_an_idle_connection_is_drained_and_one_in_use_is_not() -> None:
-    with Server(GrpcLimits(idle_timeout=0.1)) as server, connect(server) as client:
+    with Server(GrpcLimits(idle_timeout=0.4)) as server, connect(server) as client:
         stream = client.request(b"x", "/test.Test/Wait")
         client.send()
         assert server.methods.waiting.acquire(timeout=WAIT)

@@ -81,7 +81,7 @@ def test_no_text_is_an_error(text: str) -> None:
 
 
 def test_a_connection_of_age_is_drained_and_serves_what_it_has() -> None:
-    with Server(GrpcLimits(max_age=0.05)) as server, connect(server) as client:
+    with Server(GrpcLimits(max_age=0.4)) as server, connect(server) as client:
         stream = client.request(b"x", "/test.Test/Wait")
         client.until(lambda: len(client.goaways) == 2)
         assert [goaway.error_code for goaway in client.goaways] == [0, 0]
@@ -91,7 +91,7 @@ def test_a_connection_of_age_is_drained_and_serves_what_it_has() -> None:
 
 
 def test_after_the_grace_it_is_cut_off() -> None:
-    with Server(GrpcLimits(max_age=0.02, max_age_grace=0.02)) as server, connect(server) as client:
+    with Server(GrpcLimits(max_age=0.4, max_age_grace=0.02)) as server, connect(server) as client:
         client.begin("/test.Test/Settle")
         client.until_eof()
         assert server.methods.cancelled.acquire(timeout=WAIT)
