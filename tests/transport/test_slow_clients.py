@@ -118,7 +118,7 @@ def test_a_grpc_client_that_takes_no_answers(impatient: Server) -> None:
         client.h2.set_local_window_size((1 << 31) - 1)
         for _ in range(8):
             client.request(b"%d" % (8 << 20), "/test.Test/Fill")
-        client.send()
+        client.step()  # the first bytes, so that the server is known to have the connection
         until = time.monotonic() + WAIT
         while impatient.connections() and time.monotonic() < until:
             time.sleep(0.02)
