@@ -30,6 +30,8 @@ DEFAULT_SIGNATURE = "serving_default"
 _HIGHEST_VERSION = (1 << 63) - 1
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
+_SHORT_LOOK = 1.0
+"""Seconds within which a server that is well may not answer on a busy machine."""
 _STALE = frozenset((Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.INTERNAL))
 """What a server, or the reading of its answer, says where the signature is no longer what it was."""
 
@@ -295,17 +297,17 @@ class AsyncClient:
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
-        pause = _FIRST_PAUSE
+        pause, missing, unreachable = _FIRST_PAUSE, "", False
         while True:
-            left = end - loop.time()
-            unreachable = False
+            look = max(min(end - loop.time(), 5.0), 0.01)
             try:
-                missing = await self._missing(models, max(min(left, 5.0), 0.01))
+                missing, unreachable = await self._missing(models, look), False
             except ServingError as error:
                 if error.code not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
                     raise
-                missing = error.message
-                unreachable = isinstance(error, Unreachable)
+                # The last look may get no time: what was missing before it says more than that no answer came.
+                if not missing or look > _SHORT_LOOK or error.code is not Code.DEADLINE_EXCEEDED:
+                    missing, unreachable = error.message, isinstance(error, Unreachable)
             if not missing:
                 return
             left = end - loop.time()

@@ -126,9 +126,28 @@ def test_waiting_ends_with_what_is_missing(server: RunningServer) -> None:
         with Client(address) as client:
             client.wait_until_ready("m")
             client.wait_until_ready()
-            with pytest.raises(ServingError, match=r"not ready after 0\.2 s: .*other") as raised:
-                client.wait_until_ready("m", "other", timeout=0.2)
+            with pytest.raises(ServingError, match=r"not ready after 1 s: .*other") as raised:
+                client.wait_until_ready("m", "other", timeout=1)
             assert raised.value.code is Code.DEADLINE_EXCEEDED
+
+
+def test_waiting_ends_with_what_was_missing_though_the_last_look_got_no_answer() -> None:
+    body = b'{"error": "there is no other"}'
+
+    def answer_once(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        held.append(connection)
+
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer_once, args=(listener,), daemon=True).start()
+        with Client(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+            with pytest.raises(ServingError, match="not ready after 1 s: there is no other") as raised:
+                client.wait_until_ready("other", timeout=1)
+            assert raised.value.code is Code.DEADLINE_EXCEEDED
+    held[0].close()
 
 
 def test_a_server_that_went_away(models: Path) -> None:
