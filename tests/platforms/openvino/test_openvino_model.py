@@ -22,8 +22,8 @@ from pyserving.platforms.platform import PlatformContext
 pytest.importorskip("openvino")
 
 
-def load(folder: Path, name: str = "") -> OpenVinoModel:
-    return OpenVinoModel(str(folder / name / "1" if name else folder), ("serve",), 0)
+def load(folder: Path, name: str = "", num_threads: int = 0) -> OpenVinoModel:
+    return OpenVinoModel(str(folder / name / "1" if name else folder), ("serve",), num_threads)
 
 
 def run(model: OpenVinoModel, name: str = "serving_default", /, **inputs: Array) -> dict[str, Array]:
@@ -120,8 +120,10 @@ def test_what_does_not_fit_says_what_was_expected_and_what_came(openvino_folder:
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
-def test_inputs_that_the_graph_cannot_join_are_the_clients_error(openvino_folder: Path) -> None:
-    model = load(openvino_folder, "names")
+@pytest.mark.parametrize("num_threads", [0, 1, 2])
+def test_inputs_that_the_graph_cannot_join_are_the_clients_error(openvino_folder: Path, num_threads: int) -> None:
+    """Also on one thread, as on a machine with one CPU, where OpenVINO itself would answer something."""
+    model = load(openvino_folder, "names", num_threads)
     with pytest.raises(ServingError, match=r"inputs of shapes k \[3\], x \[2\]") as caught:
         run(model, x=np.zeros(2, np.float32), k=np.zeros(3, np.float32))
     assert caught.value.code is Code.INVALID_ARGUMENT
