@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from running_server import RunningServer, example, examples, predict_request, tensor
+from waiting import wait_until
 
 from pyserving.core.errors import Code, ServingError
 from pyserving.core.handle import ServableHandle
@@ -275,6 +276,7 @@ def test_nothing_is_unloaded_or_handed_over_while_a_run_goes_on(error: Exception
 
     thread = Thread(target=load, daemon=True)
     thread.start()
+    wait_until(lambda: bool(inner.did))
     thread.join(0.05)
     assert thread.is_alive()
     assert inner.did == ["load"]
