@@ -2,7 +2,6 @@
 
 import io
 import json
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ sys.path.append(str(Path(__file__).parents[1] / "server"))
 from model_files import SCALE, write_model
 from running_server import RunningServer
 
+from benchmarks.running import free_port
 from pyserving.cli.main import main
 from pyserving.platforms.python.options import PythonModels, PythonOptions
 
@@ -67,9 +67,7 @@ def run(*arguments: str) -> Result:
 
 def nobody() -> str:
     """An address where nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def test_predict_prints_a_table_json_or_numpy_files(rest: str, grpc_url: str, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """``pyserving bench --sweep`` against a real server, and what it says of the server itself."""
 
 import json
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ sys.path.append(str(Path(__file__).parents[1] / "server"))
 from model_files import write_model
 from running_server import RunningServer
 
+from benchmarks.running import free_port
 from pyserving.cli.main import main
 from pyserving.planning.benchmark import read_benchmark
 from pyserving.planning.station import measured_station
@@ -83,9 +83,7 @@ def test_metrics_of_a_grpc_server(server: RunningServer, rest: str) -> None:
     assert json.loads(run("bench", grpc, *short).stdout)["server"] is None
     assert json.loads(run("bench", grpc, *short, "--metrics", rest).stdout)["server"]["cores"] > 0
     # Where nobody has metrics there are none.
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+    nobody = f"http://127.0.0.1:{free_port()}"
     assert json.loads(run("bench", grpc, *short, "--metrics", nobody).stdout)["server"] is None
 
 

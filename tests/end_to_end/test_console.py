@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
 from model_files import write_model
 from running_server import PREDICTION, RunningServer
 
+from benchmarks.running import free_port
 from pyserving.platforms.python.options import PythonModels, PythonOptions
 from pyserving.protos import messages
 from pyserving.sources.model_config import ModelConfig
@@ -342,9 +343,9 @@ def test_the_config_can_be_changed(page: Any) -> None:
 def test_a_server_that_goes_and_comes_back(window: Any, models: Path) -> None:
     configs = [ModelConfig("numbers", str(models / "numbers"))]
     settings: dict[str, Any] = {"console": True, "python_options": PythonOptions(PythonModels.ON), "grace_period": 1}
-    server = RunningServer(configs, **settings)
+    port = free_port()  # which nobody else gets while the server is away
+    server = RunningServer(configs, rest_port=port, **settings)
     server.settled("numbers")
-    port = int(server.server.ports.rest_address.rpartition(":")[2])
     try:
         window.goto(f"http://127.0.0.1:{port}/")
         open_model(window, "numbers")
