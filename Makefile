@@ -91,7 +91,7 @@ clean:  ## remove .venv and all that was built
 .venv/.stores: .venv/.ready
 	@echo "== Installing clients and emulators of object stores: about 145 MB on disk, and 365 MB of azurite where npm is"
 	$(BIN)/python -m pip install --quiet --editable '.[s3,gcs,azure,http]' --group stores
-	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix .venv/azurite azurite@3.37; \
+	@if command -v npm >/dev/null; then npm install --loglevel=error --no-audit --no-fund --prefix .venv/azurite azurite@3.37; \
 		else echo "npm is not there: the tests with Azure are skipped"; fi
 	@touch $@
 
