@@ -20,11 +20,10 @@ from rich.console import Console
 
 from benchmarks import closed_loop, plots, report, suite
 from benchmarks.contenders import CONTENDERS, reference
-from benchmarks.running import ROOT
+from benchmarks.result_files import RESULTS
 from benchmarks.suite import ENGINE, Case, Pace, Plan
 from benchmarks.workloads import WORKLOADS
 
-FOLDER = ROOT / "benchmarks" / "results"
 CONNECTIONS = (1, 8, 64)
 RATES = (500.0,)
 
@@ -53,7 +52,7 @@ def plan_of(arguments: list[str] | None = None) -> tuple[Plan, Path]:
     parser.add_argument("--reference", metavar="PATH", help="a tensorflow_model_server to measure as well")
     parser.add_argument("--quick", action="store_true", help="PyServing and its floors, half_plus_two, one short round")
     parser.add_argument("--all", action="store_true", help="all workloads with all numbers of connections")
-    parser.add_argument("--output", type=Path, default=FOLDER, metavar="FOLDER", help="for the results")
+    parser.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER", help="for the results")
     given = parser.parse_args(arguments)
     _known(parser, given.contenders, [ENGINE, *CONTENDERS])
     _known(parser, given.workloads, list(WORKLOADS))

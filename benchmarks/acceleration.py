@@ -10,7 +10,6 @@ at once, and one connection asks them in turn, over REST and gRPC. All answers a
 import argparse
 import dataclasses
 import functools
-import json
 import statistics
 import sys
 import tempfile
@@ -25,8 +24,8 @@ from rich.progress import track
 
 from benchmarks import exported, report, servers
 from benchmarks.contenders import CONTENDERS, Contender, Start
+from benchmarks.result_files import write_results
 from benchmarks.rounds import interleaved, ratio
-from benchmarks.running import ROOT
 from benchmarks.servers import Sample, Server
 from benchmarks.workloads import WORKLOADS, Array, Workload
 from pyserving.acceleration.accelerator import Acceleration, AccelerationOptions
@@ -35,7 +34,6 @@ from pyserving.platforms.tensorflow.model import TensorFlowModel
 from pyserving.platforms.tensorflow.session_config import SessionOptions
 from pyserving.server.optimize import optimize
 
-RESULTS = ROOT / "benchmarks" / "results"
 BATCHES = {"mnist": (1,), "mobilenet_v2": (1, 8), "resnet50": (1, 8)}
 SIGNATURE = "serving_default"
 OFF, AUTO = "TensorFlow", "accelerated"
@@ -65,15 +63,13 @@ def main() -> None:
             samples = _measure(running, workloads, given.rounds, given.seconds)
     text = _report(tried, samples, before, report.machine(), given.rounds, given.seconds)
     print(text)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "acceleration.md").write_text(text)
     found = {
         "machine": before,
         "engines": {name: [finding.verdict.to_json() for finding in findings] for name, findings in tried.items()},
         "served": {name: {label: [dataclasses.asdict(sample) for sample in of_label]
                           for label, of_label in by_label.items()} for name, by_label in samples.items()},
     }  # fmt: skip
-    (RESULTS / "acceleration.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_results("acceleration", text, found)
 
 
 def _try(name: str, cache: str) -> list[Finding]:

@@ -9,7 +9,6 @@ same load and with a lone connection. Writes benchmarks/results/batching.{md,jso
 
 import argparse
 import itertools
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,11 +22,11 @@ from rich.progress import track
 
 from benchmarks import closed_loop, usage
 from benchmarks.exported import base_path
+from benchmarks.result_files import write_results
 from benchmarks.rounds import interleaved, ratio, spread
-from benchmarks.running import ROOT, free_port, running
+from benchmarks.running import free_port, running
 from benchmarks.workloads import WORKLOADS
 
-RESULTS = ROOT / "benchmarks" / "results"
 METHOD = "tensorflow.serving.PredictionService/Predict"
 MODELS = ("half_plus_two", "mnist", "mobilenet_v2")
 CONNECTIONS, LONE = 32, 1
@@ -219,9 +218,7 @@ def main() -> None:
                 "sweep": {setting.name: asdict(swept[model][setting]) for setting in by_rate},
                 "samples": {name: [asdict(sample) for sample in each] for name, each in samples.items()},
             }
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            (RESULTS / "batching.md").write_text("\n".join(lines))
-            (RESULTS / "batching.json").write_text(json.dumps(figures, indent=1) + "\n")
+            write_results("batching", "\n".join(lines), figures)
     print("\n".join(lines))
 
 

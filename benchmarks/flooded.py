@@ -8,7 +8,6 @@ CNN is asked over gRPC at a steady rate: alone, and while the model ``products``
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -22,7 +21,8 @@ import numpy as np
 from benchmarks import open_loop
 from benchmarks.exported import base_path
 from benchmarks.open_loop import Latencies
-from benchmarks.overload import METHOD, ON_FIRST_CORE, RESULTS, capacity, message_of
+from benchmarks.overload import METHOD, ON_FIRST_CORE, capacity, leave_first_core, message_of
+from benchmarks.result_files import write_results
 from benchmarks.running import free_port, running
 
 FLOODED, OTHER = "products", "mnist"
@@ -108,9 +108,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100, help="requests per second to the other")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    cores = os.sched_getaffinity(0) - {0}
-    if cores:
-        os.sched_setaffinity(0, cores)
+    leave_first_core()
     samples: list[Sample] = []
     with tempfile.TemporaryDirectory(prefix="flooded-") as scratch, server(Path(scratch)) as port:
         flood = given.load * capacity(FLOODED, port, given.seconds / 2)
@@ -118,9 +116,7 @@ def main() -> None:
         for turn in range(1, given.rounds + 1):
             samples += measure(port, turn, flood, given.rate, given.seconds)
     text = report(samples)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "flooded.md").write_text(text + "\n")
-    (RESULTS / "flooded.json").write_text(json.dumps([asdict(one) for one in samples], indent=1))
+    write_results("flooded", text, [asdict(one) for one in samples])
     print(text)
 
 

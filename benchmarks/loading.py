@@ -9,7 +9,6 @@ generator itself was late, the machine had no time for either: such a round says
 """
 
 import argparse
-import json
 import statistics
 import time
 from dataclasses import dataclass
@@ -21,9 +20,8 @@ from rich.progress import track
 from benchmarks import open_loop
 from benchmarks.changing_model import ChangingServer, Span, resnet50
 from benchmarks.open_loop import HALF_PLUS_TWO, Latencies
-from benchmarks.running import ROOT
+from benchmarks.result_files import RESULTS, write_results
 
-RESULTS = ROOT / "benchmarks" / "results"
 PERCENTS = (50.0, 99.0, 99.9)
 
 
@@ -107,11 +105,9 @@ def report(latencies: Latencies, rounds: list[Round], name: str, rate: float) ->
     ]
     text = "\n".join(lines) + "\n"
     print(text)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}.md").write_text(text)
-    latencies.save(RESULTS / f"{name}.npz")
     spans = [{"quiet": r.quiet, "loading": r.loading, "unloading": r.unloading, "busy": r.busy} for r in rounds]
-    (RESULTS / f"{name}.json").write_text(json.dumps({"ratios": ratios, "rounds": spans}, indent=1) + "\n")
+    write_results(name, text, {"ratios": ratios, "rounds": spans})
+    latencies.save(RESULTS / f"{name}.npz")
 
 
 def _late(latencies: Latencies) -> str:

@@ -10,16 +10,13 @@ each unload. The first round starts threads and fills caches: what counts is the
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
 from rich.progress import track
 
 from benchmarks.changing_model import ChangingServer, digits, resnet50, steady_base_path
-from benchmarks.running import ROOT
-
-RESULTS = ROOT / "benchmarks" / "results"
+from benchmarks.result_files import write_results
 
 ISOLATED = "isolation: PROCESS"
 
@@ -82,9 +79,7 @@ def report(name: str, rounds: Rounds) -> None:
     lines += ["", f"Growth of RSS since the second round: {growth(rounds):+.1%}; highest {highest:.0f} MB."]
     text = "\n".join(lines) + "\n"
     print(text)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"memory-{name}.md").write_text(text)
-    (RESULTS / f"memory-{name}.json").write_text(json.dumps(rounds) + "\n")
+    write_results(f"memory-{name}", text, rounds)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ Writes benchmarks/results/overload.{md,json}.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -28,10 +27,10 @@ import numpy as np
 
 from benchmarks import closed_loop, open_loop, usage
 from benchmarks.exported import base_path
-from benchmarks.running import ROOT, free_port, running
+from benchmarks.result_files import write_results
+from benchmarks.running import free_port, running
 from benchmarks.workloads import WORKLOADS, Workload
 
-RESULTS = ROOT / "benchmarks" / "results"
 METHOD = "tensorflow.serving.PredictionService/Predict"
 CONNECTIONS = 32
 WARM_SECONDS = 3
@@ -107,6 +106,13 @@ def capacity(model: str, port: int, seconds: float) -> float:
     return rates[-1]
 
 
+def leave_first_core() -> None:
+    """To the server, where there are others for this process."""
+    cores = os.sched_getaffinity(0) - {0}
+    if cores:
+        os.sched_setaffinity(0, cores)
+
+
 def measure(
     way: str, turn: int, model: str, port: int, pid: int, load: float, rate: float, seconds: float, deadline: float
 ) -> Sample:
@@ -163,9 +169,7 @@ def main() -> None:
     parser.add_argument("--way", action="append", choices=list(WAYS), help="by default both")
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
-    cores = os.sched_getaffinity(0) - {0}
-    if cores:
-        os.sched_setaffinity(0, cores)
+    leave_first_core()
     samples: list[Sample] = []
     found = 0.0
     with tempfile.TemporaryDirectory(prefix="overload-") as scratch:
@@ -180,9 +184,7 @@ def main() -> None:
                     )
                     print(samples[-1], file=sys.stderr)
     text = "\n".join(report(given.model, given.deadline, found, samples))
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "overload.md").write_text(text + "\n")
-    (RESULTS / "overload.json").write_text(json.dumps([asdict(sample) for sample in samples], indent=1))
+    write_results("overload", text, [asdict(sample) for sample in samples])
     print(text)
 
 

@@ -8,7 +8,6 @@ counted. The first tenth of the requests is the warm-up.
 """
 
 import argparse
-import json
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -19,10 +18,9 @@ import grpc as grpcio
 
 from benchmarks import closed_loop
 from benchmarks.changing_model import CHANGING, ChangingServer, steady_base_path
-from benchmarks.running import ROOT
+from benchmarks.result_files import write_results
 from pyserving.protos import messages
 
-RESULTS = ROOT / "benchmarks" / "results"
 WARM_UP = 0.1
 
 
@@ -94,9 +92,7 @@ def report(results: list[Round]) -> str:
 
 
 def write(results: list[Round]) -> None:
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "soak.md").write_text(report(results))
-    (RESULTS / "soak.json").write_text(json.dumps([asdict(result) for result in results]) + "\n")
+    write_results("soak", report(results), [asdict(result) for result in results])
 
 
 def main() -> None:

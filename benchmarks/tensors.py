@@ -13,12 +13,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.progress import track
 
+from benchmarks.result_files import write_results
 from pyserving.platforms.dtypes import DType
 from pyserving.platforms.model import Array, TensorSpec
 from pyserving.protos.messages import PredictRequest, TensorProto
@@ -27,7 +27,6 @@ from pyserving.wire.json_writer import write_predict
 from pyserving.wire.long_contents import lift_contents
 from pyserving.wire.tensor_proto import read_tensor, write_tensor
 
-RESULTS = Path(__file__).resolve().parent / "results"
 ROUNDS = 15
 Work = Callable[[], object]
 
@@ -174,9 +173,7 @@ def main() -> None:
         lines.append(f"| {name} | {ours:.2f} ms | {theirs:.2f} ms | {theirs / ours:.1f} | {least:.1f} |")
     text = "\n".join(lines) + "\n"
     print(text)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "tensors.md").write_text(text)
-    (RESULTS / "tensors.json").write_text(json.dumps(figures, indent=1) + "\n")
+    write_results("tensors", text, figures)
 
 
 if __name__ == "__main__":
